@@ -1,0 +1,145 @@
+// Sets up a checkout on a machine that has only Node and npm: packages, system libraries, build.
+// Used by npm start, npm test, and by ./l4lab in a fresh checkout. Does only what is missing.
+// Plain JavaScript without dependencies: it runs before there are any.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const LIBRARIES = [
+  { file: 'liblwip.so.0', package: 'liblwip0' },
+  { file: 'libslirp.so.0', package: 'libslirp0' },
+];
+const LIBRARY_DIRS = ['/lib', '/usr/lib', '/usr/local/lib', '/lib64', '/usr/lib64'];
+
+class SetupError extends Error {}
+
+function say(text) {
+  process.stderr.write(`setup: ${text}\n`);
+}
+
+function run(command, args) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] });
+  if (error) throw new SetupError(`Cannot run ${command}: ${error.message}`);
+  if (status !== 0)
+    throw new SetupError(`${command} ${args.join(' ')} failed with status ${status}; see above`);
+}
+
+function checkNode() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return;
+  throw new SetupError(`l4lab needs Node 20.19 or newer: this is ${process.versions.node}`);
+}
+
+function checkPlatform() {
+  if (process.platform !== 'linux')
+    throw new SetupError(`l4lab needs Linux: this is ${process.platform}. docker compose up works elsewhere`);
+}
+
+/** Packages: installed when the lock file is newer than what npm installed last. */
+function installPackages() {
+  const installed = statSync(join(root, 'node_modules', '.package-lock.json'), { throwIfNoEntry: false });
+  const wanted = statSync(join(root, 'package-lock.json'));
+  if (installed && installed.mtimeMs >= wanted.mtimeMs) return;
+  say('installing npm packages (npm ci --ignore-scripts)');
+  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
+}
+
+function hasLibrary(file) {
+  if (
+    spawnSync('ldconfig', ['-p'], {
+      encoding: 'utf8',
+      env: { ...process.env, PATH: `${process.env.PATH}:/sbin:/usr/sbin` },
+    }).stdout?.includes(`${file} `)
+  )
+    return true;
+  const triplet =
+    process.arch === 'x64' ? 'x86_64-linux-gnu' : process.arch === 'arm64' ? 'aarch64-linux-gnu' : '';
+  const paths = LIBRARY_DIRS.flatMap((dir) => [join(dir, file), join(dir, triplet, file)]);
+  return paths.some((path) => existsSync(path));
+}
+
+/** System libraries: installed with apt when we may, else the exact command is printed. */
+function installLibraries() {
+  const missing = LIBRARIES.filter(({ file }) => !hasLibrary(file)).map((library) => library.package);
+  if (missing.length === 0) return;
+  const install = ['apt-get', 'install', '-y', '--no-install-recommends', ...missing];
+  const asRoot = process.getuid() === 0;
+  const sudo = !asRoot && spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' }).status === 0;
+  const apt = spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).status === 0;
+  if (!apt || !(asRoot || sudo)) {
+    throw new SetupError(
+      `The libraries ${missing.join(' and ')} are missing. Install them and start again:\n\n    sudo apt-get update && sudo ${install.join(' ')}\n`,
+    );
+  }
+  const [command, ...prefix] = asRoot ? ['env'] : ['sudo', '-n', 'env'];
+  say(`installing system libraries (${missing.join(' ')})`);
+  const attempt = () =>
+    spawnSync(command, [...prefix, 'DEBIAN_FRONTEND=noninteractive', ...install], {
+      stdio: ['ignore', 'ignore', 'ignore'],
+    }).status === 0;
+  if (attempt()) return;
+  run(command, [...prefix, 'DEBIAN_FRONTEND=noninteractive', 'apt-get', 'update', '-qq']);
+  run(command, [...prefix, 'DEBIAN_FRONTEND=noninteractive', ...install]);
+}
+
+/** Newest modification of what the build reads. */
+function sourcesStamp() {
+  const list = execFileSync(
+    'find',
+    [
+      'services',
+      'proto',
+      'test',
+      'tsconfig.json',
+      '-name',
+      'gen',
+      '-prune',
+      '-o',
+      '-type',
+      'f',
+      '(',
+      '-name',
+      '*.ts',
+      '-o',
+      '-name',
+      '*.proto',
+      '-o',
+      '-name',
+      'tsconfig.json',
+      ')',
+      '-printf',
+      '%T@\n',
+    ],
+    { cwd: root, encoding: 'utf8' },
+  );
+  return Math.max(...list.trim().split('\n').map(Number));
+}
+
+function build() {
+  const stampFile = join(root, 'dist', '.stamp');
+  const stamp = String(sourcesStamp());
+  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return;
+  say('building');
+  run(process.execPath, [join(root, 'deploy', 'tools', 'gen_proto.mjs')]);
+  run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json']);
+  writeFileSync(stampFile, stamp);
+}
+
+/** Everything. Ends the process with status 1 and one clear message when something cannot be had. */
+export async function setUp() {
+  try {
+    checkPlatform();
+    checkNode();
+    installPackages();
+    installLibraries();
+    build();
+  } catch (err) {
+    if (!(err instanceof SetupError)) throw err;
+    say(err.message);
+    process.exit(1);
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) await setUp();

@@ -1,0 +1,14 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  resolve: { conditions: ['source'] },
+  ssr: { resolve: { conditions: ['source'] } },
+  test: {
+    include: ['services/**/*.test.ts', 'test/**/*.test.ts'],
+    reporters: ['default', './test/closing_line.ts'],
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    // Two cores: integration tests start a whole lab each, more files at once only make them slower.
+    maxWorkers: 2,
+  },
+});
