@@ -1,0 +1,261 @@
+/**
+ * A server's gate: a ROUTER socket and the objects behind it.
+ *
+ * For every request, in this order and before the body is decoded: proof, object, service, operation,
+ * rights. Objects made for a client have holders (tasks); when the last one has released it or has
+ * ended, the object is gone, as a kernel object is without references.
+ */
+import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { Router } from 'zeromq';
+import { l4lab as m } from '../../../proto/gen/messages.js';
+import { Meta } from '../../../proto/gen/services.js';
+import {
+  type Capability,
+  mint,
+  RIGHT_S,
+  RIGHTS_ALL,
+  rightsOf,
+  type ServerEnd,
+  verify,
+} from './capability.ts';
+import { L4Error, toL4Error } from './errors.ts';
+import { SendQueue } from './send_queue.ts';
+import { type Binding, bind, type CallContext, type Handlers, type Method } from './service.ts';
+
+const MAX_MESSAGE_BYTES = 4 * 2 ** 20;
+
+interface Operation {
+  readonly method: Method;
+  readonly what: string;
+  readonly handler: (request: never, context: CallContext) => unknown;
+}
+
+interface GateObject {
+  readonly services: string[];
+  /** By `<service>/<opcode>`. */
+  readonly operations: Map<string, Operation>;
+  readonly rights: number;
+  /** Undefined: the object lives as long as its gate. */
+  readonly holders: Set<string> | undefined;
+  readonly onGone: (() => void) | undefined;
+}
+
+export interface ExportOptions {
+  /** Rights that the object can ever give; default all. */
+  rights?: number;
+  /** Task that holds the new object, usually `context.task`. Without one it lives as long as its gate. */
+  holder?: string;
+  /** The last holder is gone. The object answers no more. */
+  onGone?: () => void;
+}
+
+export class Gate {
+  readonly #end: ServerEnd;
+  readonly #path: string;
+  readonly #socket: Router;
+  readonly #replies: SendQueue<Uint8Array[]>;
+  readonly #objects = new Map<number, GateObject>();
+  /** Calls in progress by `<client>/<id>`. */
+  readonly #running = new Map<string, AbortController>();
+  #closed = false;
+
+  private constructor(end: ServerEnd, path: string) {
+    this.#end = end;
+    this.#path = path;
+    this.#socket = new Router({
+      linger: 100,
+      sendHighWaterMark: 0,
+      receiveHighWaterMark: 0,
+      maxMessageSize: MAX_MESSAGE_BYTES,
+    });
+    // A client that is gone cannot take its reply; nobody else is concerned.
+    this.#replies = new SendQueue(this.#socket, () => {});
+  }
+
+  /** Binds the gate's socket at `path`. The root object answers Meta only until `setRoot`. */
+  static async bind(end: ServerEnd, path: string): Promise<Gate> {
+    const gate = new Gate(end, path);
+    gate.setRoot([]);
+    rmSync(`${path}.dead`, { force: true });
+    await gate.#socket.bind(`ipc://${path}`);
+    void gate.#serve();
+    return gate;
+  }
+
+  /** What stands behind the gate itself (object 0). */
+  setRoot(bindings: readonly Binding[], rights = RIGHTS_ALL): void {
+    this.#objects.set(0, this.#makeObject(0, bindings, { rights }));
+  }
+
+  /** Makes an object and returns the full capability for it. */
+  export(bindings: readonly Binding[], options: ExportOptions = {}): Capability {
+    let id: number;
+    do id = randomBytes(4).readUInt32LE();
+    while (id === 0 || this.#objects.has(id));
+    this.#objects.set(id, this.#makeObject(id, bindings, options));
+    return mint(this.#end, id);
+  }
+
+  /** Takes an object away, whoever holds it; `onGone` is called. */
+  destroy(cap: { object: number }): void {
+    const object = this.#objects.get(cap.object);
+    if (!object || cap.object === 0) return;
+    this.#objects.delete(cap.object);
+    object.onGone?.();
+  }
+
+  /** True for a capability that this gate made, e.g. to recognise one that comes back as an argument. */
+  owns(cap: Capability): boolean {
+    return cap.gate === this.#end.gate && this.#objects.has(cap.object) && verify(this.#end, cap);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const controller of this.#running.values()) controller.abort();
+    this.#socket.close();
+    rmSync(this.#path, { force: true });
+  }
+
+  #makeObject(id: number, bindings: readonly Binding[], options: ExportOptions): GateObject {
+    const all = [...bindings, bind(Meta, this.#meta(id))];
+    const operations = new Map<string, Operation>();
+    for (const { service, handlers } of all) {
+      for (const [name, method] of Object.entries(service.methods)) {
+        const handler = handlers[name];
+        if (!handler) throw new Error(`Cannot export object as ${service.name} has no handler for ${name}`);
+        const what = `${service.name.slice(service.name.lastIndexOf('.') + 1)}.${name}`;
+        operations.set(`${service.name}/${method.opcode}`, { method, what, handler });
+      }
+    }
+    return {
+      services: bindings.map(({ service }) => service.name),
+      operations,
+      rights: options.rights ?? RIGHTS_ALL,
+      holders: options.holder === undefined ? undefined : new Set([options.holder]),
+      onGone: options.onGone,
+    };
+  }
+
+  #meta(id: number): Handlers<typeof Meta> {
+    return {
+      interfaces: (_request, { rights }) => ({ services: this.#objects.get(id)?.services ?? [], rights }),
+      hold: ({ task }) => {
+        this.#objects.get(id)?.holders?.add(task);
+        return {};
+      },
+      release: ({ task }) => {
+        this.#release(id, task);
+        return {};
+      },
+      taskGone: ({ task }) => {
+        if (id !== 0) throw new L4Error('EPERM', 'Cannot end a task here as only the gate itself takes that');
+        for (const object of [...this.#objects.keys()]) this.#release(object, task);
+        return {};
+      },
+    };
+  }
+
+  #release(id: number, task: string): void {
+    const holders = this.#objects.get(id)?.holders;
+    if (!holders?.delete(task) || holders.size > 0) return;
+    this.destroy({ object: id });
+  }
+
+  async #serve(): Promise<void> {
+    try {
+      for await (const [client, head, body] of this.#socket) {
+        if (client && head) this.#onRequest(client, head, body ?? new Uint8Array(0));
+      }
+    } catch (err) {
+      if (!this.#closed) throw err;
+    }
+  }
+
+  #onRequest(client: Uint8Array, head: Uint8Array, body: Uint8Array): void {
+    let header: m.CallHeader;
+    try {
+      header = m.CallHeader.decode(head);
+    } catch {
+      return; // no call id: there is nobody to answer
+    }
+    const key = `${Buffer.from(client).toString('latin1')}/${header.id}`;
+    if (header.cancel) this.#running.get(key)?.abort();
+    else void this.#perform(client, header, body, key);
+  }
+
+  async #perform(client: Uint8Array, header: m.CallHeader, body: Uint8Array, key: string): Promise<void> {
+    const controller = new AbortController();
+    this.#running.set(key, controller);
+    try {
+      const { object, operation } = this.#find(header);
+      const rights = object.rights & rightsOf(header);
+      if ((rights & operation.method.needs) !== operation.method.needs) {
+        throw new L4Error(
+          'EPERM',
+          `Cannot call ${operation.what} as the capability lacks the rights "${letters(operation.method.needs & ~rights)}": it has "${letters(rights)}"`,
+        );
+      }
+      const request = decode(operation, body);
+      const reply = await operation.handler(request as never, {
+        rights,
+        task: header.task,
+        signal: controller.signal,
+      });
+      this.#reply(client, { id: header.id }, operation.method.reply.encode(reply).finish());
+    } catch (err) {
+      const { errno, code, message } = toL4Error(err);
+      this.#reply(client, { id: header.id, error: errno, code, message }, new Uint8Array(0));
+    } finally {
+      this.#running.delete(key);
+    }
+  }
+
+  #find(header: m.CallHeader): { object: GateObject; operation: Operation } {
+    if (!verify(this.#end, header)) {
+      throw new L4Error('EPERM', `Cannot call object ${header.object} as the capability's proof is wrong`, {
+        code: 'IPC_BAD_PROOF',
+      });
+    }
+    const object = this.#objects.get(header.object);
+    if (!object) {
+      throw new L4Error(
+        'EIPC_NOT_EXISTENT',
+        `Cannot call object ${header.object.toString(16)} as it is gone`,
+        { code: 'IPC_OBJECT_GONE' },
+      );
+    }
+    const operation = object.operations.get(`${header.service}/${header.opcode}`);
+    if (!operation) {
+      throw new L4Error(
+        'EBADPROTO',
+        `Cannot call operation ${header.opcode} of ${header.service} as the object implements ${object.services.join(', ') || 'nothing'}`,
+      );
+    }
+    return { object, operation };
+  }
+
+  #reply(client: Uint8Array, header: m.IReplyHeader, body: Uint8Array): void {
+    if (!this.#closed) this.#replies.push([client, m.ReplyHeader.encode(header).finish(), body]);
+  }
+}
+
+function decode(operation: Operation, body: Uint8Array): unknown {
+  try {
+    return operation.method.request.decode(body);
+  } catch (cause) {
+    throw new L4Error(
+      'EMSGTOOSHORT',
+      `Cannot call ${operation.what} as its message does not decode: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+}
+
+/** "rws" for a mask. */
+export function letters(rights: number): string {
+  return [[4, 'r'] as const, [1, 'w'] as const, [RIGHT_S, 's'] as const, [8, 'd'] as const]
+    .map(([bit, letter]) => (rights & bit ? letter : ''))
+    .join('');
+}

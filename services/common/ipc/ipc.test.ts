@@ -1,0 +1,172 @@
+import { existsSync, writeFileSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Dealer } from 'zeromq';
+import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { Factory, Lab, Meta, Namespace } from '../../../proto/gen/services.js';
+import { type Capability, createGate, narrow, RIGHT_R, rightsOf, rootCapability } from './capability.ts';
+import { L4Error } from './errors.ts';
+import type { Gate } from './gate.ts';
+import { gatePath, Ipc } from './ipc.ts';
+import { bind, type Handlers } from './service.ts';
+
+const NAMES: Handlers<typeof Namespace> = {
+  query: ({ name }) => {
+    throw new L4Error('ENOENT', `no ${name}`, { code: 'TEST_MISSING' });
+  },
+  register: () => ({}),
+  list: () => ({ names: ['a', 'b'] }),
+};
+
+describe('Ipc', () => {
+  let dir: TestRunDir;
+  let server: Ipc;
+  let client: Ipc;
+  let waiting: string[];
+
+  beforeEach(() => {
+    dir = testRunDir();
+    waiting = [];
+    server = new Ipc({ runDir: dir.path, task: 's'.repeat(32) });
+    client = new Ipc({
+      runDir: dir.path,
+      task: 'c'.repeat(32),
+      onWaiting: (text) => waiting.push(text),
+      nameOf: () => "channel 'names'",
+    });
+  });
+  afterEach(() => {
+    client.close();
+    server.close();
+    dir[Symbol.dispose]();
+  });
+
+  async function serveNames(handlers = NAMES): Promise<{ gate: Gate; cap: Capability }> {
+    const end = createGate();
+    const gate = await server.serve(end);
+    gate.setRoot([bind(Namespace, handlers)]);
+    return { gate, cap: rootCapability(end) };
+  }
+
+  it('call() returns what the handler returned, with defaults filled in', async () => {
+    const { cap } = await serveNames();
+    expect((await client.client(Namespace, cap).list()).names).toEqual(['a', 'b']);
+    expect(await client.interfaces(cap)).toMatchObject({ services: ['l4lab.Namespace'], rights: 0xf });
+  });
+
+  it('call() rejects with number, code and sentence of the handler', async () => {
+    const { cap } = await serveNames();
+    const failure = client.client(Namespace, cap).query({ name: 'x' });
+    await expect(failure).rejects.toMatchObject({ errno: 2, code: 'TEST_MISSING', message: 'no x' });
+  });
+
+  it('call() waits for a server that binds later and says so after a second', async () => {
+    const end = createGate();
+    const answer = client.client(Namespace, rootCapability(end)).list();
+    await expect
+      .poll(() => waiting, { timeout: 5000 })
+      .toEqual(["Namespace.list: waiting for a server of channel 'names'"]);
+    const gate = await server.serve(end);
+    gate.setRoot([bind(Namespace, NAMES)]);
+    expect((await answer).names).toEqual(['a', 'b']);
+  });
+
+  it('call() fails when the server went away while it was working', async () => {
+    let called = () => {};
+    const arrived = new Promise<void>((resolve) => {
+      called = resolve;
+    });
+    const { gate, cap } = await serveNames({
+      ...NAMES,
+      list: () => {
+        called();
+        return new Promise(() => {});
+      },
+    });
+    const failure = expect(client.client(Namespace, cap).list()).rejects.toMatchObject({
+      errno: 2004,
+      code: 'IPC_SERVER_DIED',
+    });
+    await arrived;
+    gate.close();
+    await failure;
+  });
+
+  it('call() fails with the epitaph when the server had died before', async () => {
+    const end = createGate();
+    writeFileSync(`${gatePath(dir.path, end.gate)}.dead`, "task 'io' ended with status 1");
+    const failure = client.client(Namespace, rootCapability(end)).list();
+    await expect(failure).rejects.toThrow(
+      "Namespace.list: Cannot reach channel 'names' as task 'io' ended with status 1",
+    );
+  });
+
+  it('call() gives up at its deadline and when its signal aborts; the handler is told', async () => {
+    const signals: AbortSignal[] = [];
+    const { cap } = await serveNames({
+      ...NAMES,
+      list: (_request, { signal }) => {
+        signals.push(signal);
+        return new Promise(() => {});
+      },
+    });
+    await expect(client.client(Namespace, cap).list({}, { deadlineMs: 50 })).rejects.toMatchObject({
+      errno: 2003,
+    });
+    await expect.poll(() => signals[0]?.aborted).toBe(true);
+    const controller = new AbortController();
+    const failure = client.client(Namespace, cap).list({}, { signal: controller.signal });
+    controller.abort();
+    await expect(failure).rejects.toMatchObject({ errno: 2006 });
+    const nobody = client.client(Namespace, rootCapability(createGate())).list({}, { deadlineMs: 50 });
+    await expect(nobody).rejects.toThrow('its server has not started');
+  });
+
+  it('a capability cannot be forged, raised or used for another object or protocol', async () => {
+    const { gate, cap } = await serveNames();
+    const read = narrow(cap, RIGHT_R);
+    expect(rightsOf(read)).toBe(4);
+    const names = (c: Capability) => client.client(Namespace, c);
+    await expect(names(read).register({ name: 'x' })).rejects.toThrow('lacks the rights "w": it has "r"');
+    expect((await names(read).list()).names).toHaveLength(2);
+    await expect(names({ ...read, masks: [] }).list()).rejects.toMatchObject({ code: 'IPC_BAD_PROOF' });
+    await expect(names({ ...read, masks: [7] }).register({ name: 'x' })).rejects.toMatchObject({
+      code: 'IPC_BAD_PROOF',
+    });
+    const other = gate.export([bind(Namespace, NAMES)]);
+    await expect(names({ ...cap, object: other.object }).list()).rejects.toMatchObject({
+      code: 'IPC_BAD_PROOF',
+    });
+    await expect(client.client(Factory, cap).create({ type: 0 })).rejects.toMatchObject({ errno: 39 });
+    expect(() => client.client(Lab, { ...cap, gate: '../x' })).toThrow('malformed');
+  });
+
+  it('an object ends with its last holder', async () => {
+    const { gate, cap } = await serveNames();
+    let gone = 0;
+    const object = gate.export([bind(Namespace, NAMES)], { holder: client.task, onGone: () => gone++ });
+    const meta = client.client(Meta, object);
+    await meta.hold({ task: 'd'.repeat(32) });
+    await meta.release({ task: client.task });
+    expect(gone).toBe(0);
+    await expect(
+      client.client(Meta, narrow(cap, RIGHT_R)).taskGone({ task: 'd'.repeat(32) }),
+    ).rejects.toMatchObject({ errno: 1 });
+    await client.client(Meta, cap).taskGone({ task: 'd'.repeat(32) });
+    expect(gone).toBe(1);
+    await expect(client.client(Namespace, object).list()).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
+  });
+
+  it('a gate survives messages that do not decode', async () => {
+    const { cap } = await serveNames();
+    const path = gatePath(dir.path, cap.gate);
+    const raw = new Dealer({ linger: 0 });
+    raw.connect(`ipc://${path}`);
+    await raw.send([Uint8Array.of(0xff, 0xff, 0xff), Uint8Array.of(1)]);
+    await raw.send(new Uint8Array(1000).fill(0x80));
+    expect((await client.client(Namespace, cap).list()).names).toEqual(['a', 'b']);
+    raw.close();
+    expect(existsSync(path)).toBe(true);
+    server.close();
+    expect(existsSync(path)).toBe(false);
+  });
+});
