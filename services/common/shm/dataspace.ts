@@ -1,0 +1,148 @@
+/**
+ * Dataspaces as shared-memory files `<run dir>/m/<random name>`, mapped into the process's arena.
+ *
+ * The creator sizes the file and allocates all its pages at once: a full /dev/shm is an error
+ * here and never a SIGBUS later.
+ */
+import { closeSync, fstatSync, openSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { L4Error } from '#common/ipc/errors';
+import { type Arena, PAGE_SIZE, pageRound } from './arena.ts';
+import * as libc from './libc.ts';
+import { isRandomName, randomName } from './run_dir.ts';
+
+/** The message SharedMemory of ipc.proto. */
+export interface SharedMemoryRef {
+  readonly name: string;
+  readonly size: number;
+  readonly writable: boolean;
+}
+
+export interface Mapping {
+  /** Where it lies in the arena, in bytes. */
+  readonly offset: number;
+  readonly size: number;
+  /** What to send to a peer that is to map it too. */
+  readonly ref: SharedMemoryRef;
+  /** Unmaps; the creator's file disappears as well (peers keep what they mapped). Idempotent. */
+  close(): void;
+}
+
+export class SharedMemories {
+  readonly #dir: string;
+  readonly #arena: Arena;
+  readonly #open = new Set<Mapping>();
+
+  constructor(runDir: string, arena: Arena) {
+    this.#dir = join(runDir, 'm');
+    this.#arena = arena;
+  }
+
+  /**
+   * Makes a dataspace of at least `size` bytes, zeroed. Throws L4Error ENOMEM when /dev/shm is full.
+   * With `writableByOthers` false peers are told to map it read-only.
+   */
+  create(size: number, writableByOthers = true): Mapping {
+    const bytes = pageRound(size);
+    const name = randomName();
+    const path = join(this.#dir, name);
+    const fd = openSync(path, 'wx+', 0o600);
+    try {
+      libc.fallocate(fd, bytes);
+      const offset = this.#arena.mapFile(fd, bytes, true);
+      return this.#mapping(offset, bytes, { name, size: bytes, writable: writableByOthers }, path);
+    } catch (err) {
+      unlinkSync(path);
+      throw outOfSpace(err, bytes, this.#dir);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Maps a dataspace that a peer made. Throws L4Error EINVAL when name, size or file are not as they must be. */
+  open(ref: { name?: string | null; size?: number | null; writable?: boolean | null }): Mapping {
+    const { name, size, writable } = {
+      name: ref.name ?? '',
+      size: ref.size ?? 0,
+      writable: ref.writable ?? false,
+    };
+    if (!isRandomName(name)) {
+      throw new L4Error(
+        'EINVAL',
+        `Cannot map dataspace as its name must be 32 hex digits: current value is "${name}"`,
+      );
+    }
+    if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
+      throw new L4Error(
+        'EINVAL',
+        `Cannot map dataspace ${name} as its size must be a multiple of 4096: current value is ${size}`,
+      );
+    }
+    const fd = this.#openFile(name, writable);
+    try {
+      const actual = fstatSync(fd).size;
+      if (actual < size) {
+        throw new L4Error(
+          'EINVAL',
+          `Cannot map dataspace ${name} as ${size} bytes were announced: it has ${actual}`,
+        );
+      }
+      const offset = this.#arena.mapFile(fd, size, writable);
+      return this.#mapping(offset, size, { name, size, writable }, undefined);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Closes whatever is still open; at the end of the process. */
+  close(): void {
+    for (const mapping of [...this.#open]) mapping.close();
+  }
+
+  #openFile(name: string, writable: boolean): number {
+    try {
+      return openSync(join(this.#dir, name), writable ? 'r+' : 'r');
+    } catch (cause) {
+      throw new L4Error('EINVAL', `Cannot map dataspace ${name} as there is none of that name in this lab`, {
+        cause,
+      });
+    }
+  }
+
+  #mapping(offset: number, size: number, ref: SharedMemoryRef, ownPath: string | undefined): Mapping {
+    const mapping: Mapping = {
+      offset,
+      size,
+      ref,
+      close: () => {
+        if (!this.#open.delete(mapping)) return;
+        this.#arena.unmap(offset, size);
+        if (ownPath !== undefined) unlinkQuietly(ownPath);
+      },
+    };
+    this.#open.add(mapping);
+    return mapping;
+  }
+}
+
+function unlinkQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // The launcher has removed the whole run directory already.
+  }
+}
+
+function outOfSpace(err: unknown, bytes: number, dir: string): unknown {
+  if (!(err instanceof libc.SystemError) || err.code !== 'ENOSPC') return err;
+  const hint =
+    'free some of it (l4lab stop, rm of unused files) or make it larger (mount -o remount,size=...)';
+  return new L4Error(
+    'ENOMEM',
+    `Cannot create a dataspace of ${bytes} bytes as the file system of ${dir} is full: ${hint}`,
+    {
+      code: 'SHM_FULL',
+      cause: err,
+    },
+  );
+}

@@ -1,0 +1,119 @@
+/**
+ * Doorbells: FIFOs `<run dir>/b/<random name>`. The waiter makes one and listens in its event loop,
+ * peers write a byte. A FIFO that is full has been rung already, so nothing blocks or is lost.
+ * Both ends open it read-write: neither end's death gives the other SIGPIPE or end-of-file.
+ */
+import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { L4Error } from '#common/ipc/errors';
+import * as libc from './libc.ts';
+import { isRandomName, randomName } from './run_dir.ts';
+
+const ONE = Uint8Array.of(1);
+const DRAIN = new Uint8Array(64);
+
+/** The waiting end. */
+export class Doorbell {
+  readonly name: string;
+  readonly #path: string;
+  readonly #fd: number;
+  readonly #onClose: (() => void) | undefined;
+  #watch: { close(): void } | undefined;
+  #closed = false;
+
+  constructor(dir: string, name: string, onClose?: () => void) {
+    this.name = name;
+    this.#onClose = onClose;
+    this.#path = join(dir, name);
+    libc.mkfifo(this.#path, 0o600);
+    this.#fd = openSync(this.#path, constants.O_RDWR | constants.O_NONBLOCK);
+  }
+
+  /** Calls `onRing` from the event loop after one or more rings; they are drained by then. Once per doorbell. */
+  listen(onRing: () => void): void {
+    this.#watch = libc.watchReadable(this.#fd, () => {
+      if (this.#closed) return;
+      this.drain();
+      onRing();
+    });
+  }
+
+  /** Forgets rings so far. */
+  drain(): void {
+    while (libc.tryRead(this.#fd, DRAIN) === DRAIN.length);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watch?.close();
+    closeSync(this.#fd);
+    this.#onClose?.();
+    try {
+      unlinkSync(this.#path);
+    } catch {
+      // The run directory is gone already.
+    }
+  }
+}
+
+/** The ringing end. */
+export class Bell {
+  readonly name: string;
+  #fd: number;
+
+  constructor(dir: string, name: string) {
+    if (!isRandomName(name)) {
+      throw new L4Error(
+        'EINVAL',
+        `Cannot open doorbell as its name must be 32 hex digits: current value is "${name}"`,
+      );
+    }
+    this.name = name;
+    const flags = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW;
+    try {
+      this.#fd = openSync(join(dir, name), flags);
+    } catch (cause) {
+      throw new L4Error('EINVAL', `Cannot open doorbell ${name} as there is none of that name in this lab`, {
+        cause,
+      });
+    }
+  }
+
+  /** Wakes the waiter. About 1 us; never blocks. */
+  ring(): void {
+    if (this.#fd >= 0) libc.tryWrite(this.#fd, ONE, 1);
+  }
+
+  close(): void {
+    if (this.#fd < 0) return;
+    closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}
+
+/** All doorbells of one process. */
+export class Doorbells {
+  readonly #dir: string;
+  readonly #open = new Set<Doorbell>();
+
+  constructor(runDir: string) {
+    this.#dir = join(runDir, 'b');
+  }
+
+  /** Makes a doorbell; `name` is given only by an interrupt object, whose state record shares it. */
+  create(name: string = randomName()): Doorbell {
+    const bell: Doorbell = new Doorbell(this.#dir, name, () => this.#open.delete(bell));
+    this.#open.add(bell);
+    return bell;
+  }
+
+  open(name: string): Bell {
+    return new Bell(this.#dir, name);
+  }
+
+  /** Closes the waiting ends that are left; at the end of the process. */
+  close(): void {
+    for (const bell of [...this.#open]) bell.close();
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * The C library calls that Node has no API for, through koffi. Linux, 64-bit.
+ *
+ * Pointers are plain numbers: user-space addresses are below 2^47. Failures throw `SystemError`
+ * with the errno's name, except where the caller has to decide (`tryWrite` to a full FIFO).
+ */
+import { getSystemErrorName } from 'node:util';
+import koffi from 'koffi';
+
+const libc = koffi.load('libc.so.6');
+
+const mmapC = libc.func('uint64_t mmap(uint64_t, size_t, int, int, int, int64_t)');
+const fallocateC = libc.func('int fallocate(int, int, int64_t, int64_t)');
+const mkfifoC = libc.func('int mkfifo(const char *, uint32_t)');
+const prctlC = libc.func('int prctl(int, uint64_t, uint64_t, uint64_t, uint64_t)');
+const writeC = libc.func('intptr_t write(int, const void *, size_t)');
+const readC = libc.func('intptr_t read(int, void *, size_t)');
+const schedYieldC = libc.func('int sched_yield()');
+
+export const PROT_NONE = 0;
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const MAP_SHARED = 0x01;
+export const MAP_PRIVATE = 0x02;
+export const MAP_FIXED = 0x10;
+export const MAP_ANONYMOUS = 0x20;
+export const MAP_NORESERVE = 0x4000;
+
+const MAP_FAILED = 2 ** 64;
+const PR_SET_PDEATHSIG = 1;
+
+/** A C library call failed. `code` is the errno's name, e.g. `ENOSPC`. */
+export class SystemError extends Error {
+  override readonly name = 'SystemError';
+  readonly code: string;
+
+  constructor(call: string) {
+    const code = getSystemErrorName(-koffi.errno());
+    super(`${call}: ${code}`);
+    this.code = code;
+  }
+}
+
+/** mmap(2); returns the address. A negative `fd` goes with MAP_ANONYMOUS. */
+export function mmap(
+  address: number,
+  size: number,
+  prot: number,
+  flags: number,
+  fd: number,
+  offset: number,
+): number {
+  const mapped = mmapC(address, size, prot, flags, fd, offset) as number | bigint;
+  if (Number(mapped) >= MAP_FAILED - 4096) throw new SystemError('mmap');
+  return Number(mapped);
+}
+
+/** Allocates every page of [0, size) of an open file, so that no later touch can run out of space. */
+export function fallocate(fd: number, size: number): void {
+  if ((fallocateC(fd, 0, 0, size) as number) !== 0) throw new SystemError('fallocate');
+}
+
+export function mkfifo(path: string, mode: number): void {
+  if ((mkfifoC(path, mode) as number) !== 0) throw new SystemError('mkfifo');
+}
+
+/** write(2) that reports failure as -1 (a FIFO nobody emptied is full: fine for a doorbell). */
+export function tryWrite(fd: number, bytes: Uint8Array, length: number): number {
+  return writeC(fd, bytes, length) as number;
+}
+
+/** read(2) that reports failure as -1. */
+export function tryRead(fd: number, bytes: Uint8Array): number {
+  return readC(fd, bytes, bytes.length) as number;
+}
+
+/** Gives the core to another runnable process. About 0.5 us when there is none. */
+export function schedYield(): void {
+  schedYieldC();
+}
+
+/** Asks the kernel to send `signal` to this process when its parent dies. prctl(PR_SET_PDEATHSIG). */
+export function setParentDeathSignal(signal: number): void {
+  if ((prctlC(PR_SET_PDEATHSIG, signal, 0, 0, 0) as number) !== 0) throw new SystemError('prctl');
+}
+
+/** An ArrayBuffer over native memory. It cannot be revoked: never unmap what it covers. */
+export function viewMemory(address: number, size: number): ArrayBuffer {
+  return koffi.view(BigInt(address), size) as ArrayBuffer;
+}
+
+/** Watches a file descriptor for reading from the event loop. Keep the result: dropping it ends the watch. */
+export function watchReadable(
+  fd: number,
+  onReadable: () => void,
+): { close(): void; ref(): void; unref(): void } {
+  return koffi.node.poll(fd, { readable: true }, onReadable);
+}
