@@ -1,0 +1,227 @@
+/**
+ * One lab in the foreground: makes its run directory, starts the machine and ned, collects what they
+ * and their tasks print, and ends everything again.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { type Capability, createGate, rootCapability, type ServerEnd } from '#common/ipc/capability';
+import { Ipc } from '#common/ipc/ipc';
+import type { LogRecord } from '#common/obs/log_record';
+import { randomName } from '#common/shm/run_dir';
+import { l4lab as m } from '../../proto/gen/messages.js';
+import { Lab as LabService } from '../../proto/gen/services.js';
+import { LogWriter } from './log_file.ts';
+import { processesOf } from './processes.ts';
+import { createLab, type LabRecord, removeLab } from './registry.ts';
+
+/** Time that tasks get to end by themselves before they are ended. */
+const GRACE_MS = 2500;
+
+export interface LabOptions {
+  /** Script inside rom (`rom/curl.cfg`) and its arguments; may be preceded by ned's own options. */
+  readonly nedArguments: readonly string[];
+  /** As the user named it, for `l4lab ps`. */
+  readonly command: readonly string[];
+  /** Absolute paths; the first match wins. */
+  readonly rom: readonly string[];
+  /** Command line of the machine: --nic, --host, --guest-forward. */
+  readonly machineArguments: readonly string[];
+  /** This task's stdout goes to our stdout byte for byte. */
+  readonly raw?: string | undefined;
+}
+
+/** How a lab ended: ned's own status, or why there is none. */
+export interface LabEnd {
+  readonly status: number;
+  readonly reason: string;
+}
+
+interface LabEvents {
+  log: [LogRecord];
+}
+
+export class Lab extends EventEmitter<LabEvents> {
+  readonly record: LabRecord;
+  readonly ended: Promise<LabEnd>;
+  readonly #log: LogWriter;
+  readonly #ipc: Ipc;
+  readonly #labCap: Capability;
+  readonly #children: ChildProcess[] = [];
+  readonly #outputs: Promise<unknown>[] = [];
+  #stopping: Promise<void> | undefined;
+
+  constructor(options: LabOptions) {
+    super();
+    const [sigma0, icu, iommu, control, lab] = Array.from({ length: 5 }, createGate) as [
+      ServerEnd,
+      ServerEnd,
+      ServerEnd,
+      ServerEnd,
+      ServerEnd,
+    ];
+    this.#labCap = rootCapability(lab);
+    this.record = createLab(() => ({
+      command: options.command,
+      lab: publish(lab),
+      control: publish(control),
+    }));
+    this.#log = new LogWriter(this.record.dir);
+    this.#ipc = new Ipc({ runDir: this.record.dir, task: randomName() });
+    const machine = this.#start('machine', {
+      argv: ['machine', ...options.machineArguments],
+      capabilities: [
+        server('sigma0', sigma0),
+        server('icu', icu),
+        server('iommu', iommu),
+        server('control', control),
+      ],
+    });
+    const ned = this.#start(
+      'ned',
+      {
+        argv: ['ned', ...options.nedArguments],
+        capabilities: [
+          client('sigma0', sigma0),
+          client('icu', icu),
+          client('iommu', iommu),
+          server('lab', lab),
+        ],
+        environment: { L4LAB_ROM: options.rom.join(':') },
+      },
+      options.raw,
+    );
+    this.ended = Promise.race([
+      endOf(machine).then((how) => ({ status: 1, reason: `the machine ${how.text}: all NICs are gone` })),
+      endOf(ned).then((how) => ({ status: how.status, reason: `ned ${how.text}` })),
+    ]);
+  }
+
+  /** Waits until the named task has ended, whether or not it has started; its exit status (128 + 9 if killed). */
+  async waitFor(task: string, signal: AbortSignal): Promise<number> {
+    const status = await this.#ipc
+      .client(LabService, this.#labCap)
+      .waitTask({ task }, { signal, deadlineMs: NO_LIMIT_MS });
+    return status.killed ? 137 : status.exitCode;
+  }
+
+  /** All tasks with their states. */
+  async status(): Promise<m.LabStatus> {
+    return this.#ipc.client(LabService, this.#labCap).status({}, { deadlineMs: 2000 });
+  }
+
+  /** Ends all processes and removes every file. Idempotent. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#end();
+    return this.#stopping;
+  }
+
+  async #end(): Promise<void> {
+    this.#ipc.close();
+    const alive = this.#children.filter((child) => child.exitCode === null && child.signalCode === null);
+    const exits = Promise.all(alive.map((child) => once(child, 'exit')));
+    for (const child of alive) child.kill('SIGTERM');
+    const grace = setTimeout(() => {
+      for (const child of alive) child.kill('SIGKILL');
+    }, GRACE_MS);
+    await exits;
+    clearTimeout(grace);
+    for (const pid of processesOf(this.record.dir)) tryKill(pid);
+    await Promise.all(this.#outputs);
+    this.#log.close();
+    removeLab(this.record);
+  }
+
+  #start(name: string, record: m.ILaunchRecord, raw?: string): ChildProcess {
+    const task = randomName();
+    const path = join(this.record.dir, 't', task);
+    const bytes = m.LaunchRecord.encode({
+      ...record,
+      task,
+      name,
+      program: name,
+      parentPid: process.pid,
+      token: new Uint8Array(16),
+    }).finish();
+    writeFileSync(path, bytes, { mode: 0o600 });
+    const isNed = name === 'ned';
+    const child = spawn(process.execPath, [fileURLToPath(import.meta.resolve('#common/task/start'))], {
+      stdio: isNed ? ['inherit', 'pipe', 'pipe', 'inherit'] : ['ignore', 'pipe', 'pipe'],
+      env: {
+        PATH: process.env.PATH,
+        L4LAB_RUN_DIR: this.record.dir,
+        L4LAB_RECORD: path,
+        ...(isNed && raw !== undefined ? { L4LAB_RAW_TASK: raw, L4LAB_RAW_FD: '3' } : {}),
+      },
+    });
+    this.#children.push(child);
+    this.#collect(child, name, isNed);
+    return child;
+  }
+
+  #collect(child: ChildProcess, name: string, structured: boolean): void {
+    for (const stream of ['stdout', 'stderr'] as const) {
+      const input = child[stream];
+      if (!input) continue;
+      const lines = createInterface({ input });
+      lines.on('line', (line) =>
+        this.#emit(structured && stream === 'stdout' ? parse(line, name) : plain(name, stream, line)),
+      );
+      this.#outputs.push(once(lines, 'close'));
+    }
+  }
+
+  #emit(record: LogRecord): void {
+    this.#log.write(record);
+    this.emit('log', record);
+  }
+}
+
+/** The longest deadline that a timer can have; waiting for a task has no limit of its own. */
+const NO_LIMIT_MS = 2 ** 31 - 1;
+
+function publish(end: ServerEnd): { gate: string; proof: string } {
+  const { gate, proof } = rootCapability(end);
+  return { gate, proof: Buffer.from(proof).toString('hex') };
+}
+
+function server(name: string, end: ServerEnd): m.INamedCapability {
+  return { name, server: end };
+}
+
+function client(name: string, end: ServerEnd): m.INamedCapability {
+  return { name, client: rootCapability(end) };
+}
+
+async function endOf(child: ChildProcess): Promise<{ status: number; text: string }> {
+  const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+  return signal
+    ? { status: 1, text: `was ended by ${signal}` }
+    : { status: code ?? 1, text: `ended with status ${code}` };
+}
+
+function tryKill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended by itself.
+  }
+}
+
+function plain(task: string, stream: 'stdout' | 'stderr', text: string): LogRecord {
+  return { time: Date.now(), task, tag: task, color: 7, stream, text, continued: false };
+}
+
+/** A line of ned is a record; what cannot be read as one (a crash of Node itself) is shown as it is. */
+function parse(line: string, name: string): LogRecord {
+  try {
+    const record = JSON.parse(line) as LogRecord;
+    if (typeof record.text === 'string') return record;
+  } catch {
+    // Not JSON.
+  }
+  return plain(name, 'stdout', line);
+}

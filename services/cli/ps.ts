@@ -1,0 +1,94 @@
+/** `l4lab ps`: the tasks of the running labs. */
+
+import type { Capability } from '#common/ipc/capability';
+import { toL4Error } from '#common/ipc/errors';
+import { Ipc } from '#common/ipc/ipc';
+import { randomName } from '#common/shm/run_dir';
+import type { l4lab as m } from '../../proto/gen/messages.js';
+import { Lab as LabService, MachineControl } from '../../proto/gen/services.js';
+import { processUsage } from './processes.ts';
+import { type LabRecord, runningLabs } from './registry.ts';
+
+const ANSWER_MS = 2000;
+
+export interface LabView {
+  readonly id: string;
+  readonly command: readonly string[];
+  readonly pid: number;
+  readonly started: number;
+  /** Why the lab could not be asked; its launcher lives, though. */
+  readonly problem?: string;
+  readonly scriptState?: string;
+  readonly tasks: readonly (m.LabStatus['tasks'][number] & {
+    readonly cpuSeconds?: number;
+    readonly rssBytes?: number;
+  })[];
+  readonly nics: readonly m.INicStatus[];
+}
+
+/** Asks every running lab of this user. */
+export async function views(): Promise<LabView[]> {
+  return Promise.all(runningLabs().map(view));
+}
+
+async function view(lab: LabRecord): Promise<LabView> {
+  const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
+  const base = { id: lab.id, command: lab.command, pid: lab.pid, started: lab.started };
+  try {
+    const [status, machine] = await Promise.all([
+      ipc.client(LabService, capability(lab.lab)).status({}, { deadlineMs: ANSWER_MS }),
+      ipc.client(MachineControl, capability(lab.control)).status({}, { deadlineMs: ANSWER_MS }),
+    ]);
+    const tasks = status.tasks.map((task) => ({ ...task, ...(task.pid ? processUsage(task.pid) : {}) }));
+    return { ...base, scriptState: status.scriptState, tasks, nics: machine.nics };
+  } catch (err) {
+    return { ...base, problem: toL4Error(err).message, tasks: [], nics: [] };
+  } finally {
+    ipc.close();
+  }
+}
+
+function capability(published: { gate: string; proof: string }): Capability {
+  return { gate: published.gate, object: 0, masks: [], proof: Buffer.from(published.proof, 'hex') };
+}
+
+/** The table that people read. */
+export function formatViews(labs: readonly LabView[]): string {
+  if (labs.length === 0) return 'No lab is running.';
+  return labs.map(formatView).join('\n\n');
+}
+
+function formatView(lab: LabView): string {
+  const head = `lab ${lab.id}  ${lab.command.join(' ')}  (launcher pid ${lab.pid}, up ${duration(Date.now() - lab.started)}, script ${lab.scriptState ?? 'unknown'})`;
+  if (lab.problem) return `${head}\n  cannot be asked: ${lab.problem}`;
+  const rows = lab.tasks.map((task) => [
+    String(task.name),
+    task.state === 'zombie' ? (task.killed ? 'killed' : `exit ${task.exitCode}`) : String(task.state),
+    task.pid ? String(task.pid) : '-',
+    task.cpuSeconds === undefined ? '-' : `${task.cpuSeconds.toFixed(1)} s`,
+    task.rssBytes === undefined ? '-' : `${Math.round(task.rssBytes / 2 ** 20)} MiB`,
+    (task.argv ?? []).join(' '),
+  ]);
+  const nics = lab.nics.map(
+    (nic) =>
+      `  nic ${nic.model} ${nic.mac} wire=${nic.wire} rx=${nic.rxPackets} tx=${nic.txPackets} missed=${nic.rxMissed} dma-faults=${nic.dmaFaults}`,
+  );
+  return [head, ...table([['TASK', 'STATE', 'PID', 'CPU', 'MEMORY', 'COMMAND'], ...rows]), ...nics].join(
+    '\n',
+  );
+}
+
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? '').length)),
+  );
+  return rows.map(
+    (row) =>
+      `  ${row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  ')}`,
+  );
+}
+
+function duration(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  return seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+}

@@ -1,0 +1,112 @@
+/** `l4lab run`: a ned script in the foreground. */
+import { statSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
+import { formatLog, type LogRecord } from '#common/obs/log_record';
+import { Lab, type LabOptions } from './lab.ts';
+import { runningLabs, UsageError } from './registry.ts';
+
+export interface RunOptions {
+  readonly rom: readonly string[];
+  readonly nic: readonly string[];
+  readonly host: readonly string[];
+  readonly guestForward: readonly string[];
+  readonly execute: readonly string[];
+  readonly exit?: boolean;
+  readonly waitAndExit?: boolean;
+  readonly waitFor?: string;
+  readonly raw?: string;
+  readonly json?: boolean;
+}
+
+const EXIT_SIGINT = 130;
+const EXIT_SIGTERM = 143;
+
+/** What `l4lab run` hands to the lab. Throws UsageError for a script or directory that is not there. */
+export function labOptions(script: string, args: readonly string[], options: RunOptions): LabOptions {
+  requireFile(script);
+  const rom = [dirname(resolve(script)), ...options.rom.map((dir) => resolve(dir))];
+  for (const dir of rom) requireDirectory(dir);
+  const first = options.exit ? ['--exit'] : options.waitAndExit ? ['--wait-and-exit'] : [];
+  const pairs = (name: string, values: readonly string[]) => values.flatMap((value) => [name, value]);
+  return {
+    nedArguments: [...first, ...pairs('-e', options.execute), `rom/${basename(script)}`, ...args],
+    command: [script, ...args],
+    rom,
+    machineArguments: [
+      ...pairs('--nic', options.nic),
+      ...pairs('--host', options.host),
+      ...pairs('--guest-forward', options.guestForward),
+    ],
+    raw: options.raw,
+  };
+}
+
+/** Runs to the end and returns the exit status. */
+export async function run(script: string, args: readonly string[], options: RunOptions): Promise<number> {
+  const lab = startLab(labOptions(script, args, options));
+  lab.on('log', printer(options));
+  const interrupted = interruption();
+  const waiting = new AbortController();
+  const task = options.waitFor;
+  const outcomes: Promise<number>[] = [interrupted, lab.ended.then((end) => reportEnd(end, task))];
+  if (task !== undefined)
+    outcomes.push(lab.waitFor(task, waiting.signal).catch(() => new Promise<never>(() => {})));
+  const status = await Promise.race(outcomes);
+  waiting.abort();
+  await lab.stop();
+  return status;
+}
+
+/** Cleans leftovers of dead labs, says so, and starts a new one. */
+export function startLab(options: LabOptions): Lab {
+  runningLabs((dir, killed) => {
+    console.error(
+      `l4lab: cleaned the leftovers of a lab whose launcher was killed: ${dir}${killed > 0 ? ` (${killed} processes ended)` : ''}`,
+    );
+  });
+  return new Lab(options);
+}
+
+/** Prints log records as Moe does, to stdout, or to stderr when stdout belongs to a task (--raw). */
+function printer(options: RunOptions): (record: LogRecord) => void {
+  const stream = options.raw === undefined ? process.stdout : process.stderr;
+  const colored =
+    process.env.FORCE_COLOR !== undefined || (stream.isTTY === true && process.env.NO_COLOR === undefined);
+  stream.on('error', () => {});
+  return (record) => {
+    stream.write(`${options.json ? JSON.stringify(record) : formatLog(record, colored)}\n`);
+  };
+}
+
+function reportEnd(end: { status: number; reason: string }, task: string | undefined): number {
+  if (task === undefined && end.status === 0) return 0;
+  const unmet = task === undefined ? '' : ` before task '${task}' did`;
+  console.error(`l4lab: the lab ended${unmet}: ${end.reason}`);
+  return end.status || 1;
+}
+
+function interruption(): Promise<number> {
+  return new Promise((resolveStatus) => {
+    process.once('SIGINT', () => resolveStatus(EXIT_SIGINT));
+    process.once('SIGTERM', () => resolveStatus(EXIT_SIGTERM));
+    process.once('SIGHUP', () => resolveStatus(EXIT_SIGTERM));
+  });
+}
+
+function requireFile(path: string): void {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (!stat)
+    throw new UsageError(
+      `Cannot run ${path} as there is no such file: name a ned script, e.g. deploy/labs/curl/curl.cfg`,
+    );
+  if (!stat.isFile())
+    throw new UsageError(
+      `Cannot run ${path} as it is not a file: name a ned script, e.g. deploy/labs/curl/curl.cfg`,
+    );
+}
+
+function requireDirectory(path: string): void {
+  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`Cannot use --rom ${path} as it is not a directory`);
+  }
+}

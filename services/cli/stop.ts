@@ -1,0 +1,48 @@
+/** `l4lab stop`: ends running labs as Ctrl-C in their terminal would. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { processesOf, processStart } from './processes.ts';
+import { type LabRecord, removeLab, runningLabs, UsageError } from './registry.ts';
+
+const LOOK_MS = 20;
+/** Longer than the launcher itself gives its tasks. */
+const GIVE_UP_MS = 6000;
+
+export interface Stopped {
+  readonly id: string;
+  readonly command: readonly string[];
+  /** "stopped", or "killed" when the launcher did not end by itself. */
+  readonly how: 'stopped' | 'killed';
+}
+
+/** Ends the labs of these ids, or all of this user. */
+export async function stop(ids: readonly string[]): Promise<Stopped[]> {
+  const labs = runningLabs();
+  const unknown = ids.filter((id) => !labs.some((lab) => lab.id === id));
+  if (unknown.length > 0) {
+    const running = labs.map((lab) => lab.id).join(', ') || 'none';
+    throw new UsageError(`Cannot stop ${unknown.join(', ')} as no lab has that id. Running: ${running}`);
+  }
+  return Promise.all(labs.filter((lab) => ids.length === 0 || ids.includes(lab.id)).map(stopLab));
+}
+
+async function stopLab(lab: LabRecord): Promise<Stopped> {
+  process.kill(lab.pid, 'SIGTERM');
+  const giveUp = Date.now() + GIVE_UP_MS;
+  while (processStart(lab.pid) === lab.startTicks) {
+    if (Date.now() > giveUp) return kill(lab);
+    await sleep(LOOK_MS);
+  }
+  return { id: lab.id, command: lab.command, how: 'stopped' };
+}
+
+function kill(lab: LabRecord): Stopped {
+  for (const pid of [lab.pid, ...processesOf(lab.dir)]) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  removeLab(lab);
+  return { id: lab.id, command: lab.command, how: 'killed' };
+}
