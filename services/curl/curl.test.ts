@@ -1,0 +1,242 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import http from 'node:http';
+import net, { type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { curl } from './curl.ts';
+import { fiveDigits } from './progress.ts';
+
+let base: string;
+let odd: string;
+let server: http.Server;
+let oddServer: net.Server;
+let scratch: string;
+
+/** What the servers that speak no proper HTTP send before they hang up. */
+const ODD: Record<string, string> = {
+  '/empty': '',
+  '/short': 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this',
+  '/chunk': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+  '/zero-nine': 'just text\n',
+};
+
+beforeAll(async () => {
+  server = http.createServer((request, response) => {
+    const url = request.url ?? '';
+    if (url.startsWith('/redirect/')) {
+      const left = Number(url.slice(10));
+      response.writeHead(302, { Location: left > 0 ? `/redirect/${left - 1}` : '/page' }).end('moved');
+    } else if (url === '/https') response.writeHead(301, { Location: 'https://secure/' }).end();
+    else if (url === '/slow') response.writeHead(200, { 'Content-Length': '10' }).write('12345');
+    else if (url === '/headers') response.end(JSON.stringify(request.rawHeaders));
+    else if (url === '/page')
+      response.writeHead(200, { 'Content-Type': 'text/plain', 'Content-Length': '5' }).end('hello');
+    else response.writeHead(404).end('no such page');
+  });
+  oddServer = net.createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', (data) => socket.end(ODD[String(data).split(' ')[1] ?? ''] ?? ''));
+  });
+  const listen = (s: net.Server) =>
+    new Promise<string>((resolve) =>
+      s.listen(0, '127.0.0.1', () => resolve(`http://127.0.0.1:${(s.address() as AddressInfo).port}`)),
+    );
+  [base, odd] = await Promise.all([listen(server), listen(oddServer)]);
+  scratch = mkdtempSync(join(tmpdir(), 'l4lab-curl-'));
+});
+afterAll(() => {
+  server.closeAllConnections();
+  server.close();
+  oddServer.close();
+  rmSync(scratch, { recursive: true });
+});
+
+async function run(...args: string[]): Promise<{ exit: number; out: string; err: string }> {
+  let [out, err] = ['', ''];
+  const output = (add: (text: string) => void) => ({
+    write: async (data: string | Uint8Array) =>
+      add(typeof data === 'string' ? data : Buffer.from(data).toString('latin1')),
+  });
+  const agent = new http.Agent();
+  const env = {
+    argv: ['rom/curl', ...args],
+    stdout: output((text) => {
+      out += text;
+    }),
+    stderr: output((text) => {
+      err += text;
+    }),
+    signal: new AbortController().signal,
+  };
+  const exit = await curl(env, async () => agent);
+  agent.destroy();
+  return { exit, out, err };
+}
+
+describe('curl()', () => {
+  it('writes the body, and with -i the head before it', async () => {
+    expect(await run('-s', `${base}/page`)).toEqual({ exit: 0, out: 'hello', err: '' });
+    const { out } = await run('-si', `${base}/page`);
+    expect(out).toMatch(/^HTTP\/1\.1 200 OK\r\nContent-Type: text\/plain\r\n.*\r\n\r\nhello$/s);
+  });
+
+  it('-I asks for the head only', async () => {
+    const { exit, out } = await run('-sI', `${base}/page`);
+    expect([exit, out.endsWith('\r\n\r\n'), out.includes('Content-Length: 5')]).toEqual([0, true, true]);
+  });
+
+  it("sends curl's headers in curl's order, changed by -A and -H", async () => {
+    const host = base.slice(7);
+    expect(JSON.parse((await run('-s', `${base}/headers`)).out)).toEqual([
+      'Host',
+      host,
+      'User-Agent',
+      'curl/8.17.1-DEV',
+      'Accept',
+      '*/*',
+    ]);
+    const changed = await run('-s', '-A', 'me', '-H', 'Accept:', '-H', 'X-Test: 1', `${base}/headers`);
+    expect(JSON.parse(changed.out)).toEqual(['Host', host, 'User-Agent', 'me', 'X-Test', '1']);
+  });
+
+  it('-L follows redirects up to the limit; without it the body of the redirect is shown', async () => {
+    expect((await run('-s', `${base}/redirect/0`)).out).toBe('moved');
+    expect(await run('-sL', '-w', '|%{num_redirects}|%{url_effective}', `${base}/redirect/2`)).toMatchObject({
+      exit: 0,
+      out: `hello|3|${base}/page`,
+    });
+    expect(await run('-sSL', '--max-redirs', '2', `${base}/redirect/5`)).toEqual({
+      exit: 47,
+      out: '',
+      err: 'curl: (47) Maximum (2) redirects followed\n',
+    });
+    expect(await run('-sSL', `${base}/https`)).toMatchObject({
+      exit: 1,
+      err: 'curl: (1) Protocol "https" not supported\n',
+    });
+  });
+
+  it('-f turns an HTTP error into exit status 22 without output', async () => {
+    expect(await run('-s', `${base}/nothing`)).toMatchObject({ exit: 0, out: 'no such page' });
+    expect(await run('-f', `${base}/nothing`)).toEqual({
+      exit: 22,
+      out: '',
+      err: 'curl: (22) The requested URL returned error: 404\n',
+    });
+  });
+
+  it('-s hides the reason of a failure, -S shows it again', async () => {
+    const refused = 'http://127.0.0.1:1/';
+    expect(await run('-s', refused)).toEqual({ exit: 7, out: '', err: '' });
+    expect((await run('-sS', refused)).err).toMatch(
+      /^curl: \(7\) Failed to connect to 127\.0\.0\.1 port 1 after \d+ ms: Could not connect to server/,
+    );
+    expect((await run('-sS', 'http://does-not-exist.invalid/')).err).toMatch(
+      /^curl: \(6\) Could not resolve host: does-not-exist\.invalid/,
+    );
+  });
+
+  it('says how a reply was broken', async () => {
+    expect(await run('-sS', `${odd}/empty`)).toMatchObject({
+      exit: 52,
+      err: 'curl: (52) Empty reply from server\n',
+    });
+    expect(await run('-sS', `${odd}/short`)).toMatchObject({
+      exit: 18,
+      out: 'only this',
+      err: 'curl: (18) end of response with 91 bytes missing\n',
+    });
+    expect(await run('-sS', `${odd}/chunk`)).toMatchObject({ exit: 18, out: 'hello' });
+    expect(await run('-sS', `${odd}/zero-nine`)).toMatchObject({
+      exit: 1,
+      err: 'curl: (1) Received HTTP/0.9 when not allowed\n',
+    });
+  });
+
+  it('-m and --connect-timeout end what takes too long', async () => {
+    const { exit, out, err } = await run('-sS', '-m', '0.2', `${base}/slow`);
+    expect([exit, out]).toEqual([28, '12345']);
+    expect(err).toMatch(
+      /^curl: \(28\) Operation timed out after \d+ milliseconds with 5 out of 10 bytes received\n$/,
+    );
+  });
+
+  it('-o and -O write files, several URLs go in turn', async () => {
+    const [a, b] = [join(scratch, 'a'), join(scratch, 'b')];
+    expect(
+      await run('-s', `-o${a}`, '--output', b, `${base}/page`, `${base}/headers`, `${base}/page`),
+    ).toMatchObject({ exit: 0, out: 'hello' });
+    expect([readFileSync(a, 'utf8'), readFileSync(b, 'utf8').startsWith('["Host"')]).toEqual(['hello', true]);
+    expect(await run('-sSO', `${base}/`)).toMatchObject({
+      exit: 23,
+      err: 'curl: (23) Remote filename has no length\n',
+    });
+    expect((await run('-sS', '-o', join(scratch, 'no', 'such'), `${base}/page`)).exit).toBe(23);
+  });
+
+  it('-v tells the story on stderr', async () => {
+    const { err } = await run('-sv', `${base}/page`);
+    expect(err).toMatch(/^> GET \/page HTTP\/1\.1$/m);
+    expect(err).toMatch(/^> Host: 127\.0\.0\.1:\d+$/m);
+    expect(err).toMatch(/^< HTTP\/1\.1 200 OK$/m);
+    expect(err).toMatch(/^\* Connection #0 to host 127\.0\.0\.1 left intact$/m);
+  });
+
+  it('-w expands variables and escapes', async () => {
+    const { out, err } = await run(
+      '-s',
+      '-w',
+      '\\n%{http_code} %{size_download} %{content_type} %% %{nonsense}\\n',
+      `${base}/page`,
+    );
+    expect(out).toBe('hello\n200 5 text/plain % \n');
+    expect(err).toContain("unknown --write-out variable: 'nonsense'");
+    expect(
+      JSON.parse((await run('-s', '-o', '/dev/null', '-w', '%{json}', `${base}/page`)).out),
+    ).toMatchObject({ http_code: 200, exitcode: 0, scheme: 'http' });
+  });
+
+  it('refuses bad command lines and URLs as curl does', async () => {
+    const hint = "curl: try 'curl --help' for more information\n";
+    expect(await run()).toEqual({ exit: 2, out: '', err: `curl: (2) no URL specified\n${hint}` });
+    expect(await run('--nonsense', 'x')).toMatchObject({
+      exit: 2,
+      err: `curl: option --nonsense: is unknown\n${hint}`,
+    });
+    expect(await run('x', '-o')).toMatchObject({
+      exit: 2,
+      err: `curl: option -o: requires parameter\n${hint}`,
+    });
+    expect(await run('-m', 'soon', 'x')).toMatchObject({ exit: 2 });
+    for (const [url, exit] of [
+      ['https://x/', 1],
+      ['ftp://x/', 1],
+      ['http:///x', 3],
+      ['http://x:99999/', 3],
+      ['http://a b/', 3],
+    ] as const) {
+      expect((await run('-s', url)).exit, url).toBe(exit);
+    }
+  });
+
+  it('--version and --help need no network', async () => {
+    const { exit, out } = await run('--version');
+    expect([exit, out.split('\n')[0]]).toEqual([
+      0,
+      expect.stringMatching(/^curl 8\.17\.1-DEV \(x86_64-l4re|^curl 8\.17\.1-DEV/),
+    ]);
+    expect((await run('-h')).out).toContain('-o, --output <file>');
+  });
+});
+
+it('fiveDigits() always has five characters', () => {
+  expect([0, 99_999, 100_000, 5e6, 123e6, 7e9].map(fiveDigits)).toEqual([
+    '    0',
+    '99999',
+    '  98k',
+    '4883k',
+    ' 117M',
+    '6676M',
+  ]);
+});

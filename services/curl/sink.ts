@@ -1,0 +1,66 @@
+/** Where a body goes: the task's stdout or a file of the Linux machine, opened with the first byte. */
+
+import { once } from 'node:events';
+import { createWriteStream, type WriteStream } from 'node:fs';
+import type { Output } from '#common/task/env';
+import { CurlError, EXIT } from './exit_codes.ts';
+
+export interface Sink {
+  readonly name: string;
+  /** Resolves when more may come: awaiting it is back-pressure. Throws CurlError 23. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Ends it; an empty body leaves an empty file. Throws CurlError 23. */
+  close(): Promise<void>;
+}
+
+/** The task's standard output. */
+export function stdoutSink(output: Output): Sink {
+  return { name: '-', write: (bytes) => output.write(bytes), close: () => Promise.resolve() };
+}
+
+/** A file, relative to the directory that the lab was started in. */
+export class FileSink implements Sink {
+  readonly name: string;
+  #stream: WriteStream | undefined;
+  #failure: Error | undefined;
+
+  constructor(path: string) {
+    this.name = path;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    const stream = this.#open();
+    this.#check();
+    if (!stream.write(bytes))
+      await Promise.race([once(stream, 'drain'), once(stream, 'close')]).catch(() => {});
+    this.#check();
+  }
+
+  async close(): Promise<void> {
+    const stream = this.#open();
+    this.#check();
+    const closed = once(stream, 'close').catch(() => {});
+    stream.end();
+    await closed;
+    this.#check();
+  }
+
+  #open(): WriteStream {
+    if (!this.#stream) {
+      this.#stream = createWriteStream(this.name);
+      this.#stream.on('error', (err) => {
+        this.#failure = err;
+      });
+    }
+    return this.#stream;
+  }
+
+  #check(): void {
+    if (!this.#failure) return;
+    throw new CurlError(
+      EXIT.WRITE_ERROR,
+      `client returned ERROR on writing to ${this.name} (${this.#failure.message})`,
+      this.#failure,
+    );
+  }
+}
