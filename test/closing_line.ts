@@ -16,7 +16,9 @@ export default class ClosingLine implements Reporter {
     }
     // Behind the summary of the default reporter, which is printed at the end of this turn.
     process.once('exit', () => {
-      process.stdout.write(`\nTests: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped\n`);
+      process.stdout.write(
+        `\nTests: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped\n`,
+      );
     });
   }
 }

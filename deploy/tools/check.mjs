@@ -10,11 +10,18 @@ await setUp();
 const steps = [
   ['format and lint', 'biome', ['check', '--error-on-warnings', '.']],
   ['types', 'tsc', ['--noEmit', '-p', 'tsconfig.json', '--incremental', 'false']],
-  ['dependency rules', 'depcruise', ['--config', '.dependency-cruiser.cjs', '--output-type', 'err', 'dist/services', 'dist/test']],
+  [
+    'dependency rules',
+    'depcruise',
+    ['--config', '.dependency-cruiser.cjs', '--output-type', 'err', 'dist/services', 'dist/test'],
+  ],
 ];
 for (const [name, command, args] of steps) {
   process.stdout.write(`check: ${name}\n`);
-  const { status } = spawnSync(join(root, 'node_modules', '.bin', command), args, { cwd: root, stdio: 'inherit' });
+  const { status } = spawnSync(join(root, 'node_modules', '.bin', command), args, {
+    cwd: root,
+    stdio: 'inherit',
+  });
   if (status !== 0) {
     process.stdout.write(`check: ${name} failed\n`);
     process.exit(1);

@@ -2,7 +2,7 @@
 // Used by npm start, npm test, and by ./l4lab in a fresh checkout. Does only what is missing.
 // Plain JavaScript without dependencies: it runs before there are any.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -124,6 +124,7 @@ function build() {
   say('building');
   run(process.execPath, [join(root, 'deploy', 'tools', 'gen_proto.mjs')]);
   run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json']);
+  cpSync(join(root, 'proto', 'gen'), join(root, 'dist', 'proto', 'gen'), { recursive: true });
   writeFileSync(stampFile, stamp);
 }
 

@@ -113,6 +113,11 @@ export class Lab extends EventEmitter<LabEvents> {
     return this.#ipc.client(LabService, this.#labCap).status({}, { deadlineMs: 2000 });
   }
 
+  /** True once `stop` was called: what ends now ends because of it. */
+  get stopping(): boolean {
+    return this.#stopping !== undefined;
+  }
+
   /** Ends all processes and removes every file. Idempotent. */
   stop(): Promise<void> {
     this.#stopping ??= this.#end();
@@ -158,6 +163,8 @@ export class Lab extends EventEmitter<LabEvents> {
       },
     });
     this.#children.push(child);
+    const argv = (record.argv ?? []) as string[];
+    this.#emit({ ...plain(name, 'stdout', ''), event: { kind: 'start', pid: child.pid ?? 0, argv } });
     this.#collect(child, name, isNed);
     return child;
   }
@@ -174,9 +181,10 @@ export class Lab extends EventEmitter<LabEvents> {
     }
   }
 
+  /** From the next turn on: who has just made the lab is listening by then. */
   #emit(record: LogRecord): void {
     this.#log.write(record);
-    this.emit('log', record);
+    setImmediate(() => this.emit('log', record));
   }
 }
 

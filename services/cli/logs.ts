@@ -21,7 +21,8 @@ export async function logs(tasks: readonly string[], options: LogsOptions): Prom
     process.env.FORCE_COLOR !== undefined ||
     (process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
   const wanted = (record: LogRecord) =>
-    tasks.length === 0 || tasks.includes(record.task) || tasks.includes(record.tag);
+    (options.json || !record.event) &&
+    (tasks.length === 0 || tasks.includes(record.task) || tasks.includes(record.tag));
   const seen = new Set<string>();
   for (let records = reader.next(); records; records = reader.next()) {
     for (const record of records) {

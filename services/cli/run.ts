@@ -48,7 +48,10 @@ export async function run(script: string, args: readonly string[], options: RunO
   const interrupted = interruption();
   const waiting = new AbortController();
   const task = options.waitFor;
-  const outcomes: Promise<number>[] = [interrupted, lab.ended.then((end) => reportEnd(end, task))];
+  const outcomes: Promise<number>[] = [
+    interrupted,
+    lab.ended.then((end) => (lab.stopping ? 1 : reportEnd(end, task))),
+  ];
   if (task !== undefined)
     outcomes.push(lab.waitFor(task, waiting.signal).catch(() => new Promise<never>(() => {})));
   const status = await Promise.race(outcomes);
@@ -74,6 +77,7 @@ function printer(options: RunOptions): (record: LogRecord) => void {
     process.env.FORCE_COLOR !== undefined || (stream.isTTY === true && process.env.NO_COLOR === undefined);
   stream.on('error', () => {});
   return (record) => {
+    if (record.event && !options.json) return;
     stream.write(`${options.json ? JSON.stringify(record) : formatLog(record, colored)}\n`);
   };
 }

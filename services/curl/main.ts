@@ -9,7 +9,7 @@ export async function main(env: TaskEnv): Promise<number> {
   try {
     return await curl(env, async () => {
       network = await openNetwork(env);
-      return network.agent;
+      return network.agent();
     });
   } finally {
     await network?.close();

@@ -249,7 +249,7 @@ export class Transfer {
     const location = response.headers.location;
     info.redirectUrl = '';
     if (location === undefined || !REDIRECTS.has(info.status)) return undefined;
-    info.redirectUrl = URL.canParse(location, url) ? new URL(location, url).href : location;
+    info.redirectUrl = URL.canParse(location, url.href) ? new URL(location, url).href : location;
     return this.#config.followRedirects ? info.redirectUrl : undefined;
   }
 

@@ -17,7 +17,13 @@ export interface LogRecord {
   readonly text: string;
   /** The line goes on with the text of the record before of this task. */
   readonly continued: boolean;
+  /** Set when the record is no line but tells that a task was started or has ended; `text` is empty then. */
+  readonly event?: TaskEvent;
 }
+
+export type TaskEvent =
+  | { readonly kind: 'start'; readonly pid: number; readonly argv: readonly string[] }
+  | { readonly kind: 'end'; readonly status: number };
 
 const LETTERS = 'nrgybmcw';
 const TAG_WIDTH = 8;

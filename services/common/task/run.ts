@@ -29,7 +29,8 @@ class NotLoadableError extends Error {
 export async function runTask(record: m.LaunchRecord, runDir: string, signal: AbortSignal): Promise<number> {
   const caps = new Map<string, Capability>();
   const serverEnds = new Map<string, ServerEnd>();
-  for (const { name, client, server } of record.capabilities) {
+  for (const { name: given, client, server } of record.capabilities) {
+    const name = given ?? '';
     if (client) caps.set(name, client as Capability);
     else if (server) serverEnds.set(name, server as ServerEnd);
   }
@@ -49,9 +50,9 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
     const env: TaskEnv = {
       name: record.name,
       task: record.task,
-      argv: record.argv,
+      argv: record.argv as string[],
       environment: new Map(Object.entries(record.environment)),
-      capNames: record.capabilities.map(({ name }) => name),
+      capNames: record.capabilities.map(({ name }) => name ?? ''),
       caps,
       serverEnds,
       runDir,

@@ -1,0 +1,156 @@
+/**
+ * A virtio device as an object of a gate: services L4virtio and Icu around a `VirtioDevice` (F4.3).
+ *
+ *   driver ── capability calls ──> bindings        set-up only
+ *   driver ── kick doorbell ──> onKick             device_notification_irq(0)
+ *   driver <── its doorbell ── device.interrupt()  what it bound at ICU index 0
+ */
+import { L4Error } from '#common/ipc/errors';
+import { type Binding, bind, type Handlers } from '#common/ipc/service';
+import type { Memory } from '#common/memory';
+import type { Mapping, SharedMemories, SharedMemoryRef } from '#common/shm/dataspace';
+import type { Bell, Doorbell, Doorbells } from '#common/shm/doorbell';
+import { CONFIG_PAGE_SIZE } from '#common/virtio/config_page';
+import { type DeviceOptions, VirtioDevice } from '#common/virtio/device';
+import { VirtioError } from '#common/virtio/errors';
+import type { l4lab as m } from '../../../proto/gen/messages.js';
+import { Icu, L4virtio } from '../../../proto/gen/services.js';
+
+/** The parts of a task's environment that a device needs. */
+export interface DeviceEnv {
+  readonly arena: Memory;
+  readonly memories: Pick<SharedMemories, 'create' | 'open'>;
+  readonly doorbells: Pick<Doorbells, 'create' | 'open'>;
+}
+
+export interface DeviceServerOptions extends DeviceOptions {
+  /** DRIVER_OK: the queues are at `device.queue(i)`. */
+  onConfigured(): void;
+  /** The queues are gone. */
+  onReset(): void;
+  /** The driver has added something to a queue, or says so. */
+  onKick(): void;
+  /** The driver broke a rule: a sentence for the log. */
+  onError?(reason: string): void;
+  /** Whether a dataspace is trusted (option -d of the switch); default: all are. */
+  accepts?(memory: SharedMemoryRef): boolean;
+}
+
+export class DeviceServer {
+  readonly device: VirtioDevice;
+  /** What to give to `gate.export`. */
+  readonly bindings: readonly Binding[];
+  readonly #env: DeviceEnv;
+  readonly #options: DeviceServerOptions;
+  readonly #page: Mapping;
+  readonly #kick: Doorbell;
+  #bell: Bell | undefined;
+
+  /** Throws L4Error ENOMEM when /dev/shm is full. */
+  constructor(env: DeviceEnv, options: DeviceServerOptions) {
+    this.#env = env;
+    this.#options = options;
+    this.#page = env.memories.create(CONFIG_PAGE_SIZE);
+    this.device = new VirtioDevice(env.arena, this.#page.offset, options, {
+      onConfigured: () => options.onConfigured(),
+      onReset: () => options.onReset(),
+      onError: (reason) => options.onError?.(reason),
+      interrupt: () => this.#bell?.ring(),
+    });
+    this.#kick = env.doorbells.create();
+    this.#kick.listen(() => options.onKick());
+    this.bindings = [bind(L4virtio, this.#l4virtio()), bind(Icu, this.#icu())];
+  }
+
+  /** Stops the queues and gives the page, all registered memory and both doorbells back. Idempotent. */
+  close(): void {
+    this.device.close();
+    this.#page.close();
+    this.#kick.close();
+    this.#bell?.close();
+    this.#bell = undefined;
+  }
+
+  #l4virtio(): Handlers<typeof L4virtio> {
+    const { device } = this;
+    return {
+      setStatus: ({ status }) => answer(() => device.setStatus(status)),
+      configQueue: ({ index }) => answer(() => device.configQueue(index)),
+      registerDs: (request) => answer(() => this.#registerDs(request)),
+      deviceConfig: () => ({ memory: { ...this.#page.ref }, offset: 0 }),
+      deviceNotificationIrq: ({ index }) => {
+        if (index !== 0) throw unsupported(`notification interrupt ${index}`, 'there is only number 0');
+        return { irq: { name: this.#kick.name } };
+      },
+    };
+  }
+
+  #icu(): Handlers<typeof Icu> {
+    const none = (what: string) => () => {
+      throw unsupported(what, 'interrupts of a virtio device are only bound');
+    };
+    return {
+      info: () => ({ features: 0, nrIrqs: 1, nrMsis: 0 }),
+      bind: (request) => {
+        this.#bindIrq(request);
+        return { unmaskViaIcu: 0 };
+      },
+      unbind: none('unbind'),
+      msiInfo: none('MSI'),
+      setMode: none('set_mode'),
+      unmask: none('unmask'),
+      mask: none('mask'),
+    };
+  }
+
+  #registerDs({ memory, base, offset, size }: m.RegisterDsRequest): void {
+    const { name } = this.device;
+    if (!memory)
+      throw new L4Error('EINVAL', `Cannot register memory with ${name} as the request has no dataspace`);
+    const ref = { name: memory.name ?? '', size: memory.size ?? 0, writable: memory.writable ?? false };
+    if (this.#options.accepts?.(ref) === false) {
+      throw new L4Error(
+        'EINVAL',
+        `Cannot register memory with ${name} as the dataspace is not a trusted one (option -d)`,
+      );
+    }
+    const { memories } = this.#env;
+    this.device.registerDs(
+      { size: ref.size, writable: ref.writable, map: () => memories.open(ref) },
+      base,
+      offset,
+      size,
+    );
+  }
+
+  /** A second bind replaces the first: the driver has been started anew. */
+  #bindIrq({ irq, object }: m.IcuBindRequest): void {
+    const { name } = this.device;
+    if (irq !== 0) {
+      throw new L4Error(
+        'ERANGE',
+        `Cannot bind interrupt of ${name} as its number must be 0: current value is ${irq}`,
+      );
+    }
+    if (!object?.name)
+      throw new L4Error('EINVAL', `Cannot bind interrupt of ${name} as the request has no interrupt object`);
+    const bell = this.#env.doorbells.open(object.name);
+    this.#bell?.close();
+    this.#bell = bell;
+  }
+}
+
+/** Runs a handler without reply; refusals of the pure layer become L4 errors. */
+function answer(run: () => void): Record<string, never> {
+  try {
+    run();
+    return {};
+  } catch (err) {
+    if (err instanceof VirtioError) throw new L4Error(err.errno, err.message, { cause: err });
+    throw err;
+  }
+}
+
+function unsupported(what: string, why: string): L4Error {
+  return new L4Error('ENOSYS', `Cannot serve ${what} as ${why}`);
+}

@@ -1,0 +1,330 @@
+/**
+ * Driver half of the L4virtio transport: what the stock client of L4Re does, in its order (F4.5).
+ *
+ *   open()            device_config, map the page, magic and version, status 0 1 3, notification irq
+ *   allocate()        memory for rings and buffers, register_ds; register() for memory of others
+ *   configureQueue()  config_queue for each queue
+ *   start()           ICU bind, features, status 0x0b and 0x0f; then queue(i) and notify() are for use
+ *
+ * Every failure is an L4Error that says which step failed and why. What the page says is checked once
+ * and copied: the device can change it at any time.
+ */
+import type { Capability } from '#common/ipc/capability';
+import { L4Error, toL4Error } from '#common/ipc/errors';
+import type { Ipc } from '#common/ipc/ipc';
+import type { CallOptions, Client } from '#common/ipc/service';
+import type { Memory } from '#common/memory';
+import type { Mapping, SharedMemories, SharedMemoryRef } from '#common/shm/dataspace';
+import type { Bell, Doorbell, Doorbells } from '#common/shm/doorbell';
+import * as page from '#common/virtio/config_page';
+import { DriverQueue } from '#common/virtio/driver_queue';
+import {
+  F_VERSION_1,
+  type Features,
+  featureNames,
+  featureSet,
+  hasFeature,
+  intersect,
+  NET_F_MAC,
+} from '#common/virtio/features';
+import { layoutQueue, MAX_QUEUE_SIZE, queueBytes } from '#common/virtio/layout';
+import { Icu, L4virtio } from '../../../proto/gen/services.js';
+import { deviceError, hex, RemotePage } from './remote_page.ts';
+
+/** Device address of the first registered byte (F4.4). */
+const FIRST_ADDRESS = 2 * 2 ** 20;
+const PAGE = 4096;
+/** How long a device may take to answer the farewell. */
+const CLOSE_MS = 1000;
+
+/** The parts of a task's environment that a driver needs. */
+export interface DriverEnv {
+  readonly ipc: Pick<Ipc, 'client'>;
+  readonly arena: Memory;
+  readonly memories: Pick<SharedMemories, 'create' | 'open'>;
+  readonly doorbells: Pick<Doorbells, 'create' | 'open'>;
+}
+
+export interface DriverOptions {
+  /** Name of the capability, for messages. */
+  readonly name: string;
+  /** Default 1, network. */
+  readonly deviceId?: number;
+  /** Queues that the driver needs; default 2. */
+  readonly queues?: number;
+  /** The device has used something, or says so. From the event loop. */
+  onInterrupt(): void;
+  /** DEVICE_NEEDS_RESET: the queues do not work any more; `reset()` or `close()`. */
+  onNeedsReset?(error: L4Error): void;
+  /** The device config has changed. */
+  onConfigChange?(): void;
+  /** Abandons calls in progress. */
+  readonly signal?: AbortSignal;
+}
+
+/** Memory that the device sees: byte `where` of the arena is device address `address`. */
+export interface DeviceMemory {
+  readonly where: number;
+  readonly address: number;
+  /** Bytes. */
+  readonly size: number;
+}
+
+export class DriverClient {
+  readonly #env: DriverEnv;
+  readonly #options: DriverOptions;
+  readonly #device: Client<typeof L4virtio>;
+  readonly #icu: Client<typeof Icu>;
+  readonly #doorbell: Doorbell;
+  readonly #owned: Mapping[] = [];
+  readonly #layouts = new Map<number, { size: number; where: number }>();
+  readonly #queues = new Map<number, DriverQueue>();
+  readonly #callOptions: CallOptions;
+  #remote: RemotePage | undefined;
+  #bell: Bell | undefined;
+  #offered: Features = featureSet();
+  #features: Features = featureSet();
+  #nextAddress = FIRST_ADDRESS;
+  #closed = false;
+
+  private constructor(env: DriverEnv, cap: Capability, options: DriverOptions) {
+    this.#env = env;
+    this.#options = options;
+    this.#device = env.ipc.client(L4virtio, cap);
+    this.#icu = env.ipc.client(Icu, cap);
+    this.#callOptions = options.signal ? { signal: options.signal } : {};
+    this.#doorbell = env.doorbells.create();
+    this.#doorbell.listen(() => this.#onRing());
+  }
+
+  /**
+   * Finds the device behind a capability and greets it. Throws L4Error ENODEV (not such a device), EIO (the
+   * device failed), or the error of the step that failed; nothing is left open then.
+   */
+  static async open(env: DriverEnv, cap: Capability, options: DriverOptions): Promise<DriverClient> {
+    const client = new DriverClient(env, cap, options);
+    try {
+      await client.#mapPage();
+      await client.#greet();
+      return client;
+    } catch (err) {
+      await client.close();
+      throw err;
+    }
+  }
+
+  /** Features that both sides agreed on; valid after `start`. */
+  get features(): Features {
+    return this.#features;
+  }
+
+  get numQueues(): number {
+    return this.#page.numQueues;
+  }
+
+  /** The device's status byte as it is now. */
+  get status(): number {
+    return this.#page.status;
+  }
+
+  /** The MAC address of a network device; undefined when it has not told one. */
+  get mac(): Uint8Array | undefined {
+    return hasFeature(this.#offered, NET_F_MAC) ? this.deviceConfig(6) : undefined;
+  }
+
+  /** A copy of the first `bytes` bytes of the device config. */
+  deviceConfig(bytes: number): Uint8Array {
+    return this.#page.deviceConfig(bytes);
+  }
+
+  /** The queue's largest size, or `wanted` if that is smaller. A power of two. Throws L4Error ERANGE, EIO. */
+  queueSize(index: number, wanted = MAX_QUEUE_SIZE): number {
+    return Math.min(this.#page.queueMax(index), wanted);
+  }
+
+  /** Makes memory of at least `bytes` bytes, zeroed, and registers it. Given back by `close`. */
+  async allocate(bytes: number): Promise<DeviceMemory> {
+    const mapping = await this.#step('allocating memory', () => this.#env.memories.create(bytes));
+    try {
+      const memory = await this.register(mapping);
+      this.#owned.push(mapping);
+      return memory;
+    } catch (err) {
+      mapping.close();
+      throw err;
+    }
+  }
+
+  /** Registers memory that belongs to somebody else, e.g. a driver's packet buffers; it must outlive this client. */
+  async register(memory: { offset: number; size: number; ref: SharedMemoryRef }): Promise<DeviceMemory> {
+    const { ref, size } = memory;
+    const address = this.#nextAddress;
+    await this.#step(`registering ${size} bytes of memory`, () =>
+      this.#device.registerDs({ memory: { ...ref }, base: address, offset: 0, size }, this.#callOptions),
+    );
+    this.#nextAddress = address + Math.ceil(size / PAGE) * PAGE;
+    return { where: memory.offset, address, size };
+  }
+
+  /**
+   * Puts the rings of a queue at byte `at` (16-aligned) of registered memory, where they take
+   * `queueBytes(size)` bytes, and tells the device.
+   */
+  async configureQueue(index: number, memory: DeviceMemory, at: number, size: number): Promise<void> {
+    const entry = this.#page.queue(index);
+    if (at % 16 !== 0 || at + queueBytes(size) > memory.size) {
+      throw new RangeError(
+        `Cannot put ${size} entries at ${at} as they need ${queueBytes(size)} bytes, 16-aligned, of ${memory.size}`,
+      );
+    }
+    entry.layout = layoutQueue(size, memory.address + at);
+    entry.ready = true;
+    await this.#step(`configuring queue ${index}`, () =>
+      this.#device.configQueue({ index }, this.#callOptions),
+    );
+    this.#layouts.set(index, { size, where: memory.where + at });
+  }
+
+  /** Negotiates what is both wanted and offered (VERSION_1 always) and starts the queues. Returns the features. */
+  async start(wanted: Features): Promise<Features> {
+    try {
+      await this.#step('binding the interrupt', () =>
+        this.#icu.bind({ irq: 0, object: { name: this.#doorbell.name } }, this.#callOptions),
+      );
+      await this.#negotiate(wanted);
+      for (const [index, { size, where }] of this.#layouts) {
+        const name = `queue ${index} of ${this.#options.name}`;
+        this.#queues.set(
+          index,
+          new DriverQueue(this.#env.arena, layoutQueue(size, where), this.#features, name),
+        );
+      }
+      await this.#setStatus(page.STATUS_RUNNING);
+      this.#page.checkStatus('starting the queues', page.STATUS_RUNNING);
+      return this.#features;
+    } catch (err) {
+      this.#queues.clear();
+      await this.#device.setStatus({ status: page.STATUS_FAILED }, { deadlineMs: CLOSE_MS }).catch(() => {});
+      throw err;
+    }
+  }
+
+  /** A queue after `start`. */
+  queue(index: number): DriverQueue {
+    const queue = this.#queues.get(index);
+    if (!queue)
+      throw new RangeError(`Cannot use queue ${index} of "${this.#options.name}" as it is not started`);
+    return queue;
+  }
+
+  /** Notifies the device: when a `flush()` has said so. */
+  notify(): void {
+    this.#bell?.ring();
+  }
+
+  /** Back to where `open` ended; registered memory stays registered. Configure the queues and start again. */
+  async reset(): Promise<void> {
+    this.#queues.clear();
+    this.#layouts.clear();
+    await this.#greet();
+  }
+
+  /** Resets the device, if it still answers, and gives back everything that `open` and `allocate` took. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#queues.clear();
+    // A device that is gone needs no farewell.
+    if (this.#owned.length > 0)
+      await this.#device.setStatus({ status: 0 }, { deadlineMs: CLOSE_MS }).catch(() => {});
+    for (const mapping of this.#owned) mapping.close();
+    this.#doorbell.close();
+    this.#bell?.close();
+  }
+
+  /** There is one as soon as `open` has succeeded. */
+  get #page(): RemotePage {
+    if (!this.#remote) throw new Error(`the config page of ${this.#options.name} is not mapped yet`);
+    return this.#remote;
+  }
+
+  async #mapPage(): Promise<void> {
+    const { memory, offset } = await this.#step('asking for its config page', () =>
+      this.#device.deviceConfig({}, this.#callOptions),
+    );
+    const mapping = await this.#step('mapping its config page', () => {
+      if (!memory?.writable) throw new L4Error('EINVAL', 'the page must be writable');
+      if (offset % PAGE !== 0 || offset + PAGE > (memory.size ?? 0)) {
+        throw new L4Error(
+          'EINVAL',
+          `the page must lie page-aligned inside ${memory.size} bytes: current offset is ${offset}`,
+        );
+      }
+      return this.#env.memories.open(memory);
+    });
+    this.#owned.push(mapping);
+    this.#remote = new RemotePage(this.#env.arena, mapping.offset + offset, this.#options.name);
+  }
+
+  /** Status 0, 1, 3, then what kind of device it is. */
+  async #greet(): Promise<void> {
+    for (const status of [0, page.STATUS_ACKNOWLEDGE, page.STATUS_ACKNOWLEDGE | page.STATUS_DRIVER])
+      await this.#setStatus(status);
+    this.#page.checkStatus('greeting it', page.STATUS_ACKNOWLEDGE | page.STATUS_DRIVER);
+    if (!this.#bell) {
+      this.#bell = await this.#step('asking for its notification interrupt', async () => {
+        const { irq } = await this.#device.deviceNotificationIrq({ index: 0 }, this.#callOptions);
+        return this.#env.doorbells.open(irq?.name ?? '');
+      });
+    }
+    this.#page.identify(this.#options.deviceId ?? page.DEVICE_ID_NET, this.#options.queues ?? 2);
+    this.#offered = this.#page.offered;
+  }
+
+  async #negotiate(wanted: Features): Promise<void> {
+    const version1 = featureSet(F_VERSION_1);
+    const accepted = intersect({ lo: wanted.lo, hi: (wanted.hi | version1.hi) >>> 0 }, this.#offered);
+    this.#page.accepted = accepted;
+    const status = page.STATUS_ACKNOWLEDGE | page.STATUS_DRIVER | page.STATUS_FEATURES_OK;
+    await this.#setStatus(status);
+    const what = `negotiating features (offered ${featureNames(this.#offered)}, accepted ${featureNames(accepted)})`;
+    this.#page.checkStatus(what, status);
+    this.#features = accepted;
+  }
+
+  async #setStatus(status: number): Promise<void> {
+    await this.#step(`setting status ${hex(status)}`, () =>
+      this.#device.setStatus({ status }, this.#callOptions),
+    );
+  }
+
+  #onRing(): void {
+    if (this.#closed) return;
+    const reasons = this.#page.takeIrq();
+    if ((reasons & page.IRQ_CONFIG) !== 0) {
+      if ((this.status & page.STATUS_NEEDS_RESET) === 0) this.#options.onConfigChange?.();
+      else {
+        const why = 'the device met an error and asks for a reset; its log says why';
+        this.#options.onNeedsReset?.(deviceError(this.#options.name, 'EIO', why));
+      }
+    }
+    if (reasons !== page.IRQ_CONFIG) this.#options.onInterrupt();
+  }
+
+  /** Runs a step; its error says which one it was. */
+  async #step<T>(what: string, run: () => T | Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (err) {
+      const { errno, code, message } = toL4Error(err);
+      throw new L4Error(
+        errno,
+        `Cannot use "${this.#options.name}" as a virtio device as ${what} failed: ${message}`,
+        {
+          code,
+          cause: err,
+        },
+      );
+    }
+  }
+}

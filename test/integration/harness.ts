@@ -1,0 +1,126 @@
+/** Runs the real `l4lab` for a test, in a run base of the test's own, and looks for what it leaves behind. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+export const L4LAB = join(ROOT, 'l4lab');
+
+/** A run of the command line, still going on or ended. */
+export class Run {
+  readonly child: ChildProcess;
+  /** Everything on stdout and stderr so far. */
+  stdout = Buffer.alloc(0);
+  stderr = '';
+  readonly exit: Promise<number | NodeJS.Signals | null>;
+  readonly #watchers = new Set<() => void>();
+
+  constructor(child: ChildProcess) {
+    this.child = child;
+    child.stdout?.on('data', (data: Buffer) => {
+      this.stdout = Buffer.concat([this.stdout, data]);
+      for (const watcher of this.#watchers) watcher();
+    });
+    child.stderr?.on('data', (data: Buffer) => {
+      this.stderr += data.toString();
+      for (const watcher of this.#watchers) watcher();
+    });
+    this.exit = once(child, 'close').then(
+      ([code, signal]) => (signal ?? code) as number | NodeJS.Signals | null,
+    );
+    void this.exit.then(() => {
+      for (const watcher of this.#watchers) watcher();
+    });
+  }
+
+  get text(): string {
+    return this.stdout.toString('utf8');
+  }
+
+  /** Resolves with the match as soon as stdout or stderr has it; rejects when the run ends without. */
+  async saw(pattern: RegExp): Promise<RegExpExecArray> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const found = pattern.exec(this.text) ?? pattern.exec(this.stderr);
+        if (found) resolve(found);
+        else if (this.child.exitCode !== null || this.child.signalCode !== null) {
+          reject(new Error(`ended without ${pattern}:\n${this.text}\n${this.stderr}`));
+        } else return;
+        this.#watchers.delete(look);
+      };
+      this.#watchers.add(look);
+      look();
+    });
+  }
+}
+
+/** One test's world: a run base, scratch files, and whatever was started in it. */
+export class TestBed {
+  readonly base = mkdtempSync('/dev/shm/l4lab-test-');
+  readonly scratch = mkdtempSync('/tmp/l4lab-test-');
+  readonly #runs: Run[] = [];
+
+  /** Starts `l4lab` with these arguments. */
+  l4lab(args: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}): Run {
+    const child = spawn(process.execPath, [L4LAB, ...args], {
+      cwd: options.cwd ?? this.scratch,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { PATH: process.env.PATH, L4LAB_RUN_BASE: this.base, ...options.env },
+    });
+    const run = new Run(child);
+    this.#runs.push(run);
+    return run;
+  }
+
+  /** Runs to the end. */
+  async done(
+    args: readonly string[],
+    options: { cwd?: string } = {},
+  ): Promise<{ status: number | NodeJS.Signals | null; run: Run }> {
+    const run = this.l4lab(args, options);
+    return { status: await run.exit, run };
+  }
+
+  /** Writes a file into the scratch directory and returns its path. */
+  file(name: string, text: string): string {
+    const path = join(this.scratch, name);
+    writeFileSync(path, text);
+    return path;
+  }
+
+  /** Pids of all processes that belong to labs of this test. */
+  processes(): number[] {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .filter((pid) => {
+        try {
+          return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`L4LAB_RUN_DIR=${this.base}`);
+        } catch {
+          return false;
+        }
+      })
+      .map(Number);
+  }
+
+  /** Files and directories below the run base, not counting the base. */
+  files(): string[] {
+    return readdirSync(this.base, { recursive: true }) as string[];
+  }
+
+  /** Ends what still runs and removes the test's directories. */
+  async close(): Promise<void> {
+    for (const run of this.#runs) {
+      if (run.child.exitCode === null && run.child.signalCode === null) run.child.kill('SIGTERM');
+    }
+    await Promise.all(this.#runs.map((run) => run.exit));
+    rmSync(this.base, { recursive: true, force: true });
+    rmSync(this.scratch, { recursive: true, force: true });
+  }
+}
+
+/** The documented lab with its mirror answered by a local web server. */
+export function offline(port: number, host = 'ftp.de.debian.org'): string[] {
+  return ['--host', `${host}=10.0.2.100`, '--guest-forward', `10.0.2.100:80=127.0.0.1:${port}`];
+}
