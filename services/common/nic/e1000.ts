@@ -19,12 +19,9 @@ export interface Register {
 
 const reg = (offset: number, kind: RegisterKind, reset = 0): Register => ({ offset, kind, reset });
 
-/** BAR0: memory, 128 KiB. BAR1: I/O ports, 64 bytes (IOADDR, IODATA). */
+/** BAR0: memory, 128 KiB. BAR1: I/O ports, 64 bytes. */
 export const BAR0_SIZE = 0x20000;
 export const BAR1_SIZE = 0x40;
-/** I/O window, [8254x §13.2.2]: write a register's offset to IOADDR, then access it at IODATA. */
-export const IOADDR = 0x0;
-export const IODATA = 0x4;
 
 export const REG = {
   // General

@@ -1,0 +1,34 @@
+/**
+ * What a NIC model and the far end of its cable know of each other.
+ *
+ * Frames are Ethernet without FCS, given as offset and length in the machine's memory; neither
+ * side keeps a reference behind the call. All calls come from the machine's one pump.
+ */
+
+/** The NIC as its wire sees it. */
+export interface WireEnd {
+  /**
+   * Offers one frame. False: the NIC has no free descriptor now; the wire keeps the frame (and
+   * everything behind it, up to its own bound) and offers it again on its next `poll`.
+   */
+  receive(offset: number, length: number): boolean;
+  /** The cable was plugged in or pulled out. */
+  linkChanged(up: boolean): void;
+}
+
+/** The far end of a NIC's cable. */
+export interface Wire {
+  /** `user`, `tap`, `pcap`, `none`. */
+  readonly kind: string;
+  readonly linkUp: boolean;
+  /** Binds the NIC; called once, before anything else. `wake` may be called at any time to ask for a `poll`. */
+  connect(end: WireEnd, wake: () => void): void;
+  /** Takes a frame from the NIC; the bytes are valid during the call only. */
+  transmit(offset: number, length: number): void;
+  /** One non-blocking turn: delivers what has arrived. True when anything was done. */
+  poll(): boolean;
+  /** About to sleep: from now on `wake` must be called for new work. True when there is work already. */
+  arm(): boolean;
+  /** Releases every file, socket and timer. */
+  close(): void;
+}
