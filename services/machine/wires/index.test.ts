@@ -1,0 +1,112 @@
+import { describe, expect, it } from 'vitest';
+import { createWire, parseWire, parseWireOptions } from './index.ts';
+import { parseGuestForward, parseHost } from './options.ts';
+import { testHost } from './testing/guest.ts';
+
+const DEFAULTS = { target: '', linkUp: true, originalTiming: false, startNow: false, loops: 1, record: '' };
+
+describe('parseWire()', () => {
+  it('takes each kind with its target and keys', () => {
+    expect(parseWire('user')).toEqual({ ...DEFAULTS, kind: 'user' });
+    expect(parseWire('user,record=/tmp/x.pcapng')).toEqual({
+      ...DEFAULTS,
+      kind: 'user',
+      record: '/tmp/x.pcapng',
+    });
+    expect(parseWire('none,link=down')).toEqual({ ...DEFAULTS, kind: 'none', linkUp: false });
+    expect(parseWire('pcap:a:b.pcapng')).toEqual({ ...DEFAULTS, kind: 'pcap', target: 'a:b.pcapng' });
+    expect(parseWire('tap')).toEqual({ ...DEFAULTS, kind: 'tap' });
+    expect(parseWire('tap:lab0')).toEqual({ ...DEFAULTS, kind: 'tap', target: 'lab0' });
+    expect(parseWire('replay:x,timing=original,loop=forever')).toMatchObject({
+      originalTiming: true,
+      loops: Infinity,
+    });
+  });
+
+  it.each([
+    ['slirp', /wire slirp as it must be one of user, none, pcap, replay, tap: current value is "slirp"/],
+    ['constructor', /must be one of/],
+    ['user:x', /"user" takes nothing behind a colon: current value is "x"/],
+    ['pcap', /must name a file \(pcap:FILE\)/],
+    ['tap:', /the interface must be 1\.\.15/],
+    ['tap:sixteen-letters-', /the interface must be 1\.\.15/],
+    ['user,link=down', /a key of wire "user" must be one of record: current value is "link"/],
+    ['pcap:x,record=y', /a key of wire "pcap" must be left out/],
+    ['none,link=off', /link must be up or down: current value is "off"/],
+    ['replay:x,loop=0', /loop must be 1\.\.999999999 or forever: current value is "0"/],
+    ['user,record', /each part behind a comma must be KEY=VALUE: current value is "record"/],
+    ['user,record=a,record=b', /each key must be given once/],
+  ])('refuses %s', (text, message) => {
+    expect(() => parseWire(text)).toThrow(message);
+  });
+});
+
+describe('parseHost()', () => {
+  it('collects the addresses of a name', () => {
+    const hosts = new Map<string, string[]>();
+    parseHost('a.example=10.0.2.100', hosts);
+    parseHost('a.example=fec0::100', hosts);
+    expect([...hosts]).toEqual([['a.example', ['10.0.2.100', 'fec0::100']]]);
+  });
+
+  it.each([
+    ['a.example', /must be NAME=IP/],
+    ['=10.0.0.1', /name must not be empty/],
+    ['a..b=10.0.0.1', /label must not be empty/],
+    [`${'a'.repeat(64)}=10.0.0.1`, /at most 63 octets/],
+    [
+      'a=10.0.0.256',
+      /--host a=10\.0\.0\.256 as the address must be an IPv4 or IPv6 address: current value is "10\.0\.0\.256"/,
+    ],
+    ['a=localhost', /must be an IPv4 or IPv6 address/],
+  ])('refuses %s', (text, message) => {
+    expect(() => parseHost(text, new Map())).toThrow(message);
+  });
+});
+
+describe('parseGuestForward()', () => {
+  it('takes addresses and localhost', () => {
+    const rule = { guestIp: 0x0a000264, guestPort: 80, hostIp: 0x7f000001, hostPort: 8080 };
+    expect(parseGuestForward('10.0.2.100:80=localhost:8080')).toEqual(rule);
+    expect(parseGuestForward('10.0.2.100:80=127.0.0.1:8080')).toEqual(rule);
+  });
+
+  it.each([
+    ['10.0.2.100:80', /must be IP:PORT=HOST:PORT/],
+    ['10.0.2.100=localhost:80', /must be IP:PORT=HOST:PORT/],
+    ['host:80=localhost:80', /guest-side address must be an IPv4 address: current value is "host"/],
+    [
+      '10.0.2.100:80=example.org:80',
+      /host must be an IPv4 address or localhost: current value is "example.org"/,
+    ],
+    ['10.0.2.100:80=[::1]:80', /host must be an IPv4 address or localhost/],
+    ['10.0.2.100:0=localhost:80', /guest-side port must be 1\.\.65535: current value is "0"/],
+    ['10.0.2.100:80=localhost:65536', /host's port must be 1\.\.65535/],
+    ['10.0.2.100:80=localhost:', /host's port must be 1\.\.65535/],
+  ])('refuses %s', (text, message) => {
+    expect(() => parseGuestForward(text)).toThrow(message);
+  });
+});
+
+it('parseWireOptions() takes both lists', () => {
+  const { hosts, forwards } = parseWireOptions(
+    ['a=10.0.2.100', 'b=10.0.2.101'],
+    ['10.0.2.100:80=localhost:8080'],
+  );
+  expect([[...hosts.keys()], forwards.length]).toEqual([['a', 'b'], 1]);
+  expect(() => parseWireOptions([], ['x'])).toThrow(/--guest-forward x/);
+});
+
+it('createWire() leaves nothing behind when a part of it cannot be made', () => {
+  const options = { hosts: new Map(), forwards: [] };
+  const host = testHost();
+  const before = host.arena.mapPrivate(4096);
+  host.arena.unmap(before, 4096);
+  expect(() => createWire(parseWire('user,record=/nonexistent/x'), options, host)).toThrow(
+    /Cannot record to \/nonexistent\/x/,
+  );
+  expect(() => createWire(parseWire('replay:/nonexistent'), options, host)).toThrow(
+    /must be a readable file/,
+  );
+  expect(host.arena.mapPrivate(4096)).toBe(before);
+});

@@ -1,0 +1,112 @@
+/**
+ * The wire `tap[:IFNAME]`: a Linux network interface is the far end [Documentation/networking/tuntap.rst].
+ *
+ * Frames are read straight into the ring that the NIC takes them from, and written straight from the NIC's memory. While the
+ * NIC is full nothing is read: the kernel's queue of the interface fills up.
+ */
+
+import { closeSync, constants, openSync } from 'node:fs';
+import type { Arena } from '#common/shm/arena';
+import type { Wire, WireEnd } from '../wire.ts';
+import { FdWatch } from './fd_watch.ts';
+import { FrameRing, MAX_SLOT_FRAME } from './frame_ring.ts';
+import type { WireHost } from './host.ts';
+import { lastError, read, write } from './libc.ts';
+import { attachTap, bringUp } from './tap_interface.ts';
+
+const SLOTS = 256;
+/** Frames per turn, so that one busy cable does not starve the others. */
+const BATCH = 64;
+
+export class TapWire implements Wire {
+  readonly kind = 'tap';
+  readonly linkUp = true;
+  /** Name of the interface. */
+  readonly interfaceName: string;
+  readonly #arena: Arena;
+  readonly #host: WireHost;
+  readonly #ring: FrameRing;
+  readonly #fd: number;
+  readonly #watch: FdWatch;
+  #end: WireEnd | undefined;
+  #wake: () => void = () => undefined;
+  #refused = 0;
+
+  /** `name` '' lets the kernel choose. Throws with what is missing and what to do about it. */
+  constructor(name: string, host: WireHost) {
+    this.#arena = host.arena;
+    this.#host = host;
+    this.#fd = openTun();
+    try {
+      this.interfaceName = attachTap(this.#fd, name, host.arena);
+    } catch (err) {
+      closeSync(this.#fd);
+      throw err;
+    }
+    const failure = bringUp(this.interfaceName, host.arena);
+    host.log(
+      failure === '' ? 'info' : 'warn',
+      failure === ''
+        ? `Wire "tap" is interface ${this.interfaceName}; give it an address with "ip addr add 10.0.2.2/24 dev ${this.interfaceName}"`
+        : `Cannot set interface ${this.interfaceName} up (${failure}): run "ip link set ${this.interfaceName} up"`,
+    );
+    this.#ring = new FrameRing(host.arena, SLOTS);
+    this.#watch = new FdWatch(this.#fd, () => this.#wake());
+  }
+
+  connect(end: WireEnd, wake: () => void): void {
+    this.#end = end;
+    this.#wake = wake;
+  }
+
+  transmit(offset: number, length: number): void {
+    if (write(this.#fd, this.#arena.address + offset, length) >= 0) return;
+    this.#refused += 1;
+    if (this.#refused > 1) return;
+    this.#host.log(
+      'warn',
+      `Interface ${this.interfaceName} refuses frames (${lastError()}): is it up? "ip link set ${this.interfaceName} up"`,
+    );
+  }
+
+  poll(): boolean {
+    this.#watch.stop();
+    if (this.#end === undefined) return false;
+    let worked = this.#ring.deliver(this.#end);
+    if (this.#ring.count > 0) return worked;
+    for (let n = 0; n < BATCH; n++) {
+      const slot = this.#ring.slot();
+      const length = slot < 0 ? 0 : read(this.#fd, this.#arena.address + slot, MAX_SLOT_FRAME);
+      if (length <= 0) break;
+      this.#ring.commit(length);
+      worked = true;
+    }
+    this.#ring.deliver(this.#end);
+    return worked;
+  }
+
+  arm(): boolean {
+    // The NIC was full a moment ago: its driver wakes the machine when it has made room.
+    if (this.#ring.count === 0) this.#watch.start();
+    return false;
+  }
+
+  close(): void {
+    this.#watch.close();
+    closeSync(this.#fd);
+    this.#ring.close();
+  }
+}
+
+function openTun(): number {
+  try {
+    return openSync('/dev/net/tun', constants.O_RDWR | constants.O_NONBLOCK);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(
+      `Cannot make wire "tap" as /dev/net/tun must be there and open to this user: ${reason}; ` +
+        'try "modprobe tun" (in a container: --device /dev/net/tun --cap-add NET_ADMIN), or wire=user',
+      { cause },
+    );
+  }
+}

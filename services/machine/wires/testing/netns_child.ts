@@ -1,0 +1,61 @@
+/**
+ * One scenario in a network namespace of its own, for the tests: prints its result as JSON. Started by `netns.ts`.
+ */
+
+import { execFileSync } from 'node:child_process';
+import { createServer } from 'node:http';
+import { DNS_TYPE, rcodeOf } from '#common/wire/dns';
+import { parseIpv4 } from '#common/wire/ipv4';
+import { createWire, parseWire } from '../index.ts';
+import { TestGuest, testHost } from './guest.ts';
+import { tcpRequest } from './guest_tcp.ts';
+
+const HOST = parseIpv4('10.0.2.2') as number;
+const DNS_SERVER = parseIpv4('10.0.2.3') as number;
+
+/** Everything through a real interface: ARP and ping answered by the kernel, a page by a server behind it. */
+async function tap(): Promise<unknown> {
+  const host = testHost();
+  const guest = new TestGuest(
+    host,
+    createWire(parseWire('tap:lab0'), { hosts: new Map(), forwards: [] }, host),
+  );
+  execFileSync('ip', ['addr', 'add', '10.0.2.2/24', 'dev', 'lab0']);
+  guest.gateway = Uint8Array.from(await guest.arp(HOST));
+  const echoed = (await guest.ping(HOST, new Uint8Array(1000).fill(3))).length;
+  const server = createServer((_, response) => response.end('x'.repeat(300_000)));
+  await new Promise<void>((resolve) => server.listen(8080, '10.0.2.2', resolve));
+  const request = Buffer.from('GET / HTTP/1.0\r\n\r\n');
+  const { bytes } = await tcpRequest(guest, 50_000, HOST, 8080, request);
+  const interfaces = JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'lab0'], { encoding: 'utf8' }));
+  const up = (interfaces[0].flags as string[]).includes('UP');
+  guest.close();
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+  const left = execFileSync('ip', ['-j', 'link'], { encoding: 'utf8' }).includes('lab0');
+  return { echoed, bytes: bytes.length, up, left, lines: host.lines };
+}
+
+async function denied(): Promise<unknown> {
+  try {
+    createWire(parseWire('tap:lab0'), { hosts: new Map(), forwards: [] }, testHost());
+    return { message: '' };
+  } catch (err) {
+    return { message: (err as Error).message };
+  }
+}
+
+/** What a guest hears about a name when the host has no network. */
+async function dns(): Promise<unknown> {
+  const host = testHost();
+  const guest = new TestGuest(host, createWire(parseWire('user'), { hosts: new Map(), forwards: [] }, host));
+  const started = performance.now();
+  const reply = await guest.query(DNS_SERVER, 'www.example.org', DNS_TYPE.A);
+  const ms = performance.now() - started;
+  guest.close();
+  return { rcode: rcodeOf(reply.flags), name: reply.questions[0]?.name, fast: ms < 3000, lines: host.lines };
+}
+
+const SCENARIOS: Readonly<Record<string, () => Promise<unknown>>> = { tap, denied, dns };
+const result = await (SCENARIOS[process.argv[2] ?? ''] as () => Promise<unknown>)();
+process.stdout.write(`${JSON.stringify(result)}\n`);

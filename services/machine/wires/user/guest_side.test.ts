@@ -1,0 +1,90 @@
+import { describe, expect, it } from 'vitest';
+import { Memory } from '#common/memory';
+import { put16 } from '#common/wire/bytes';
+import { pseudoSum, pseudoSum6 } from '#common/wire/checksum';
+import { DNS_TYPE, decodeDns, encodeDns } from '#common/wire/dns';
+import { ETHERTYPE, emitEthernet } from '#common/wire/ethernet';
+import { emitIpv4, parseIpv4 } from '#common/wire/ipv4';
+import { checkIpv6, emitIpv6, parseIpv6 } from '#common/wire/ipv6';
+import { emitUdp, UDP, udpDestination } from '#common/wire/udp';
+import { parseGuestForward } from '../options.ts';
+import { Forwards } from './forwards.ts';
+import { DONE, GuestSide, PASS } from './guest_side.ts';
+import { FixedNames } from './names.ts';
+import { DEFAULT_NETWORK } from './network.ts';
+
+const FRAME = 0;
+const REPLY = 2048;
+const GUEST = parseIpv4('10.0.2.15') as number;
+const MIRROR = parseIpv4('10.0.2.100') as number;
+
+function setup() {
+  const memory = new Memory(new ArrayBuffer(4096));
+  const replies: number[] = [];
+  const warnings: string[] = [];
+  const sink = { slot: () => REPLY, commit: (length: number) => void replies.push(length) };
+  const names = new FixedNames(new Map([['www.lab', ['10.0.2.100']]]));
+  const forwards = new Forwards([parseGuestForward('10.0.2.100:80=localhost:8080')]);
+  const side = new GuestSide(memory, DEFAULT_NETWORK, names, forwards, sink, (text) => warnings.push(text));
+  return { memory, side, replies, warnings };
+}
+
+function putQuery(memory: Memory, at: number, name: string): number {
+  const question = { name, type: DNS_TYPE.A, class: 1 };
+  const message = { id: 9, flags: 0, questions: [question], answers: [], authorities: [], additionals: [] };
+  return encodeDns(message, memory.u8, at);
+}
+
+function putUdp(memory: Memory, destination: number, port: number, payload: (at: number) => number): number {
+  const size = payload(FRAME + 42);
+  emitEthernet(memory.u8, FRAME, new Uint8Array(6), new Uint8Array(6).fill(2), ETHERTYPE.IPV4);
+  emitIpv4(memory.u8, FRAME + 14, 8 + size, 17, GUEST, destination);
+  emitUdp(memory.u8, FRAME + 34, 1000, port, size, pseudoSum(GUEST, destination, 17, 8 + size));
+  return 42 + size;
+}
+
+describe('GuestSide.outbound()', () => {
+  it('answers a fixed name over IPv6 too', () => {
+    const { memory, side, replies } = setup();
+    const { u8 } = memory;
+    const size = putQuery(memory, FRAME + 62, 'WWW.lab');
+    emitEthernet(u8, FRAME, new Uint8Array(6).fill(1), new Uint8Array(6).fill(2), ETHERTYPE.IPV6);
+    emitIpv6(u8, FRAME + 14, 8 + size, 17, parseIpv6('fec0::99') as Uint8Array, DEFAULT_NETWORK.dns6);
+    emitUdp(u8, FRAME + 54, 1000, 53, size, pseudoSum6(u8, FRAME + 14, 17, 8 + size));
+    expect(side.outbound(FRAME, 62 + size)).toBe(DONE);
+    const length = replies[0] as number;
+    expect(checkIpv6(u8, REPLY + 14, length - 14)).toBe(length - 54);
+    expect(udpDestination(u8, REPLY + 54)).toBe(1000);
+    expect(u8.slice(REPLY, REPLY + 6)).toEqual(new Uint8Array(6).fill(2));
+    const reply = decodeDns(u8, REPLY + 54 + UDP.HEADER, length - 62);
+    expect(reply.answers).toMatchObject([{ name: 'WWW.lab' }]);
+  });
+
+  it('leaves other queries to slirp', () => {
+    const { memory, side, replies } = setup();
+    const length = putUdp(memory, DEFAULT_NETWORK.dns, 53, (at) => putQuery(memory, at, 'other.lab'));
+    expect([side.outbound(FRAME, length), replies]).toEqual([PASS, []]);
+  });
+
+  it('drops fragments to a forwarded address and says so once', () => {
+    const { memory, side, warnings } = setup();
+    const length = putUdp(memory, MIRROR, 80, () => 4);
+    put16(memory.u8, FRAME + 20, 0x2000);
+    expect([side.outbound(FRAME, length), side.outbound(FRAME, length)]).toEqual([DONE, DONE]);
+    expect(warnings).toEqual([expect.stringMatching(/Cannot forward IP fragments to 10\.0\.2\.100/)]);
+  });
+
+  it('takes any bytes without throwing', () => {
+    const { memory, side } = setup();
+    const length = putUdp(memory, MIRROR, 80, () => 4);
+    const good = memory.u8.slice(0, length);
+    for (let at = 12; at < length; at++) {
+      for (const value of [0, 1, 6, 17, 0x45, 0x4f, 0x60, 0xff]) {
+        memory.u8.set(good);
+        memory.u8[at] = value;
+        for (let cut = 0; cut <= length; cut += 7) side.outbound(FRAME, cut);
+        side.inbound(FRAME, length);
+      }
+    }
+  });
+});

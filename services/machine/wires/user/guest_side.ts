@@ -1,0 +1,243 @@
+/**
+ * What happens to a frame of the guest before libslirp sees it, and to a frame of libslirp before the guest sees it.
+ *
+ * Fixed names are answered here, forwarded addresses answer ARP and ping here and are translated; DNS
+ * queries that the host cannot carry are answered SERVFAIL instead of being left to time out. All on integers
+ * over the machine's memory; only DNS messages become objects.
+ */
+
+import type { Memory } from '#common/memory';
+import { ARP_REQUEST, arpTargetIp, checkArp } from '#common/wire/arp';
+import { DNS_PORT } from '#common/wire/dns';
+import { ETH, ETHERTYPE, etherType } from '#common/wire/ethernet';
+import { checkIcmp, ICMP, ICMP_TYPE } from '#common/wire/icmp';
+import {
+  checkIpv4,
+  formatIpv4,
+  IP_PROTOCOL,
+  IPV4,
+  ipv4Destination,
+  ipv4TotalLength,
+  isFragment,
+} from '#common/wire/ipv4';
+import { checkIpv6, IPV6 } from '#common/wire/ipv6';
+import { checkTcp } from '#common/wire/tcp';
+import { checkUdp, UDP, udpDestination } from '#common/wire/udp';
+import { type Forwards, FRAGMENT, NO_SUCH_PORT } from './forwards.ts';
+import { decodeQuery, encodeServfail, type FixedNames } from './names.ts';
+import type { UserNetwork } from './network.ts';
+import {
+  arpReply,
+  echoReply,
+  tcpReset,
+  UDP4_PAYLOAD,
+  UDP6_PAYLOAD,
+  udpReply,
+  udpReply6,
+  udpReplyToQuoted,
+} from './replies.ts';
+
+/** What to do with a guest's frame: give it to slirp as it is; it is done; or (0 and up) translate for that forward. */
+export const PASS = -1;
+export const DONE = -2;
+
+/** Lines about a guest's frames before the log is spared. */
+const MAX_WARNINGS = 100;
+
+/** Where replies go: as `FrameRing`. */
+export interface ReplySink {
+  /** Offset for the next frame, -1: no room (the reply is dropped, as a full cable would). */
+  slot(): number;
+  commit(length: number): void;
+}
+
+export class GuestSide {
+  readonly #memory: Memory;
+  readonly #network: UserNetwork;
+  readonly #names: FixedNames;
+  readonly #forwards: Forwards;
+  readonly #replies: ReplySink;
+  readonly #warn: (text: string) => void;
+  readonly #warned = new Set<string>();
+
+  constructor(
+    memory: Memory,
+    network: UserNetwork,
+    names: FixedNames,
+    forwards: Forwards,
+    replies: ReplySink,
+    warn: (text: string) => void,
+  ) {
+    this.#memory = memory;
+    this.#network = network;
+    this.#names = names;
+    this.#forwards = forwards;
+    this.#replies = replies;
+    this.#warn = warn;
+  }
+
+  /** Decides on a frame of the guest: `PASS`, `DONE`, or the index of the forward that `translate` is to be called for. */
+  outbound(frame: number, length: number): number {
+    if (length < ETH.HEADER) return DONE;
+    const type = etherType(this.#memory.u8, frame);
+    if (type === ETHERTYPE.IPV4) return this.#ipv4(frame, length);
+    if (type === ETHERTYPE.ARP) return this.#arp(frame, length);
+    return type === ETHERTYPE.IPV6 ? this.#ipv6(frame, length) : PASS;
+  }
+
+  /** Rewrites a frame (a private copy of the one that `outbound` saw) for slirp. */
+  translate(frame: number, index: number): void {
+    const { u8 } = this.#memory;
+    const ip = frame + ETH.HEADER;
+    this.#forwards.outbound(u8, ip, ((u8[ip] as number) & 0xf) * 4, index);
+  }
+
+  /** A frame of slirp in the slot where the guest will take it. Returns its length, changed when another took its place. */
+  inbound(frame: number, length: number): number {
+    const { u8 } = this.#memory;
+    if (length < ETH.HEADER + IPV4.HEADER || etherType(u8, frame) !== ETHERTYPE.IPV4) return length;
+    if (u8[frame + ETH.HEADER + IPV4.PROTOCOL] === IP_PROTOCOL.ICMP) {
+      const servfail = this.#servfail(frame, length);
+      if (servfail > 0) return servfail;
+    }
+    if (this.#forwards.size > 0) this.#forwards.inbound(u8, frame, length);
+    return length;
+  }
+
+  #arp(frame: number, length: number): number {
+    const { u8 } = this.#memory;
+    const arp = frame + ETH.HEADER;
+    if (checkArp(u8, arp, length - ETH.HEADER) !== ARP_REQUEST || !this.#isOurs(arpTargetIp(u8, arp)))
+      return PASS;
+    return this.#reply((out) => arpReply(u8, frame, out));
+  }
+
+  /** Addresses of the network that only forwards give a meaning; outside of it the gateway takes the frames. */
+  #isOurs(address: number): boolean {
+    const { network, mask, gateway, dns } = this.#network;
+    if ((address & mask) !== (network | 0) || address === gateway || address === dns) return false;
+    return this.#forwards.has(address);
+  }
+
+  #ipv4(frame: number, length: number): number {
+    const { u8 } = this.#memory;
+    const ip = frame + ETH.HEADER;
+    const header = checkIpv4(u8, ip, length - ETH.HEADER);
+    if (header < 0) return PASS;
+    const payload = ipv4TotalLength(u8, ip) - header;
+    const protocol = u8[ip + IPV4.PROTOCOL];
+    const address = ipv4Destination(u8, ip);
+    if (protocol === IP_PROTOCOL.UDP && address === this.#network.dns && !isFragment(u8, ip)) {
+      const udp = ip + header;
+      if (this.#dns(frame, udp, checkUdp(u8, udp, payload), UDP4_PAYLOAD, udpReply)) return DONE;
+    }
+    if (this.#forwards.size === 0) return PASS;
+    if (protocol === IP_PROTOCOL.ICMP) return this.#ping(frame, ip + header, payload, address);
+    const match = this.#forwards.match(u8, ip, header);
+    if (match === NO_SUCH_PORT) return this.#noSuchPort(frame, ip + header, payload, address);
+    if (match === FRAGMENT) {
+      this.#once(
+        `Cannot forward IP fragments to ${formatIpv4(address)} as only whole datagrams can be translated: they are dropped`,
+      );
+      return DONE;
+    }
+    return match >= 0 ? match : PASS;
+  }
+
+  #ipv6(frame: number, length: number): number {
+    const { u8 } = this.#memory;
+    const ip = frame + ETH.HEADER;
+    const payload = checkIpv6(u8, ip, length - ETH.HEADER);
+    if (payload < 0 || u8[ip + IPV6.NEXT_HEADER] !== IP_PROTOCOL.UDP) return PASS;
+    const { dns6 } = this.#network;
+    for (let i = 0; i < dns6.length; i++) if (u8[ip + IPV6.DESTINATION + i] !== dns6[i]) return PASS;
+    const udp = ip + IPV6.HEADER;
+    return this.#dns(frame, udp, checkUdp(u8, udp, payload), UDP6_PAYLOAD, udpReply6) ? DONE : PASS;
+  }
+
+  /** True when the datagram at `udp` is done with: a query that fixed names answer. */
+  #dns(frame: number, udp: number, size: number, payloadAt: number, reply: typeof udpReply): boolean {
+    const { u8 } = this.#memory;
+    if (size < 0 || udpDestination(u8, udp) !== DNS_PORT) return false;
+    const out = this.#replies.slot();
+    // No room for an answer: the guest asks again. A fixed name must not reach the host's resolver.
+    if (out < 0) return true;
+    const answered = this.#names.answer(u8, udp + UDP.HEADER, size, u8, out + payloadAt);
+    if (answered === 0) return false;
+    this.#replies.commit(reply(u8, frame, udp, out, answered));
+    return true;
+  }
+
+  #ping(frame: number, icmp: number, length: number, address: number): number {
+    const { u8 } = this.#memory;
+    if (!this.#isOurs(address) || isFragment(u8, frame + ETH.HEADER)) return PASS;
+    if (checkIcmp(u8, icmp, length) !== ICMP_TYPE.ECHO) return PASS;
+    return this.#reply((out) => echoReply(u8, frame, icmp, out));
+  }
+
+  /** slirp would look for the address in the outside world; like a host with a closed port, we say no at once. */
+  #noSuchPort(frame: number, segment: number, length: number, address: number): number {
+    const { u8 } = this.#memory;
+    if (!this.#isOurs(address)) return PASS;
+    if (u8[frame + ETH.HEADER + IPV4.PROTOCOL] !== IP_PROTOCOL.TCP || checkTcp(u8, segment, length) < 0)
+      return DONE;
+    return this.#reply((out) => tcpReset(u8, frame, segment, out));
+  }
+
+  #reply(write: (out: number) => number): number {
+    const out = this.#replies.slot();
+    const length = out < 0 ? 0 : write(out);
+    if (length > 0) this.#replies.commit(length);
+    return DONE;
+  }
+
+  /**
+   * slirp says with an ICMP error that a DNS query went nowhere (no name server or no network on the host); resolvers
+   * do not listen to that and wait. Puts SERVFAIL in its place: returns its length, 0 when it is another error.
+   */
+  #servfail(frame: number, length: number): number {
+    const { u8 } = this.#memory;
+    const ip = frame + ETH.HEADER;
+    const header = checkIpv4(u8, ip, length - ETH.HEADER);
+    if (header < 0 || u8[ip + header + ICMP.TYPE] !== ICMP_TYPE.UNREACHABLE) return 0;
+    const end = ip + ipv4TotalLength(u8, ip);
+    const quoted = ip + header + ICMP.BODY;
+    const quotedHeader = checkIpv4(u8, quoted, end - quoted);
+    if (quotedHeader < 0 || u8[quoted + IPV4.PROTOCOL] !== IP_PROTOCOL.UDP) return 0;
+    const udp = quoted + quotedHeader;
+    const size = checkUdp(u8, udp, end - udp);
+    if (size < 0 || ipv4Destination(u8, quoted) !== this.#network.dns || udpDestination(u8, udp) !== DNS_PORT)
+      return 0;
+    const query = decodeQuery(u8, udp + UDP.HEADER, size);
+    if (query === undefined) return 0;
+    const name = query.questions[0]?.name ?? '';
+    this.#once(
+      `Cannot resolve "${name}" as this host must have a reachable name server in /etc/resolv.conf: ` +
+        `answered SERVFAIL; --host ${name}=IP gives the name a fixed address`,
+    );
+    const reply = new Uint8Array(UDP4_PAYLOAD + 1024);
+    const answer = encodeServfail(query, reply, UDP4_PAYLOAD);
+    return this.#replaceBy(reply, frame, quoted, udp, answer);
+  }
+
+  /** Builds the reply behind the error it reads from, then moves it to the front of the slot. */
+  #replaceBy(reply: Uint8Array, frame: number, quoted: number, udp: number, answer: number): number {
+    const { u8 } = this.#memory;
+    const error = u8.slice(frame, udp + UDP.HEADER);
+    const joined = new Uint8Array(error.length + reply.length);
+    joined.set(error);
+    joined.set(reply, error.length);
+    const length = udpReplyToQuoted(joined, 0, quoted - frame, udp - frame, error.length, answer);
+    u8.set(joined.subarray(error.length, error.length + length), frame);
+    return length;
+  }
+
+  /** One line per text: a resolver repeats its question. */
+  #once(text: string): void {
+    if (this.#warned.has(text) || this.#warned.size > MAX_WARNINGS) return;
+    this.#warned.add(text);
+    this.#warn(
+      this.#warned.size > MAX_WARNINGS ? `${text} (the last such line: there were ${MAX_WARNINGS})` : text,
+    );
+  }
+}
