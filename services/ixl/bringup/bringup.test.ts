@@ -1,0 +1,134 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Arena } from '#common/shm/arena';
+import { SharedMemories } from '#common/shm/dataspace';
+import { Doorbells } from '#common/shm/doorbell';
+import { IrqSource } from '#common/shm/irq';
+import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import type { IxlEnv } from '../env.ts';
+import { CAP, type FakeDevice, FakeVbus, fakeNic, ICU } from '../testing/fake_vbus.ts';
+import { FakeLog } from '../testing/fakes.ts';
+import { DmaMemories } from './dma.ts';
+import { attachMsiOrLegacy, type IrqContext, openIcu } from './interrupts.ts';
+import { PciDevice } from './pci.ts';
+
+const arena = new Arena(2 ** 26);
+let runDir: TestRunDir;
+let doorbells: Doorbells;
+let memories: SharedMemories;
+
+beforeEach(() => {
+  runDir = testRunDir();
+  doorbells = new Doorbells(runDir.path);
+  memories = new SharedMemories(runDir.path, arena);
+});
+afterEach(() => {
+  doorbells.close();
+  memories.close();
+  runDir[Symbol.dispose]();
+});
+
+function setup(nic: FakeDevice = fakeNic(), memAlloc: IxlEnv['memAlloc'] = CAP) {
+  const vbus = new FakeVbus([ICU, nic]);
+  const env: IxlEnv = {
+    ipc: vbus.ipc,
+    arena,
+    memories,
+    doorbells,
+    runDir: runDir.path,
+    memAlloc,
+    task: 'f'.repeat(32),
+  };
+  const log = new FakeLog();
+  const pci = new PciDevice(vbus.client, 2, 'NIC', nic.resources?.length ?? 0);
+  const context: IrqContext = { env, vbus: vbus.client, pci, log };
+  return { vbus, env, log, pci, context };
+}
+
+const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 10));
+
+describe('openIcu()', () => {
+  it('says which property to set where when num_msis is missing, and goes on', async () => {
+    const { vbus, context, log } = setup();
+    vbus.nrMsis = 0;
+    await openIcu(context, 1);
+    expect(log.lines[0]).toMatch(
+      /^\[ERROR\] .*current value of its property num_msis is 0\. In the \.vbus file, write "Property\.num_msis = 1"/,
+    );
+  });
+
+  it('fails with a sentence on a bus without interrupt controller', async () => {
+    const { env, log, pci } = setup();
+    const vbus = new FakeVbus([fakeNic()]);
+    const context = { env: { ...env, ipc: vbus.ipc }, vbus: vbus.client, pci, log };
+    await expect(openIcu(context, 1)).rejects.toMatchObject({ code: 'IXL_NO_ICU' });
+  });
+});
+
+describe('attachMsiOrLegacy()', () => {
+  it('binds INTx, fires while asserted and not masked, and unbinds', async () => {
+    const { vbus, env, context, log } = setup();
+    const irq = await attachMsiOrLegacy(context, await openIcu(context, 1));
+    expect(log.lines).toEqual([
+      '[INFO ] Device does not support MSIs. Trying legacy interrupts...',
+      '[INFO ] Attached to legacy IRQ 11',
+    ]);
+    const source = new IrqSource(env.runDir, arena, doorbells, { name: vbus.bound });
+    let fired = 0;
+    irq.listen(() => {
+      fired += 1;
+    });
+    source.setLevel(true);
+    await settle();
+    expect(fired).toBe(1);
+    irq.unmask();
+    await settle();
+    expect(fired).toBe(2);
+    await irq.close();
+    source.close();
+    expect(vbus.calls).toEqual(['bind 11', 'unbind 11']);
+  });
+
+  it('programs MSI 0 where the NIC has the capability', async () => {
+    const nic = fakeNic();
+    nic.config
+      ?.set(0x04, 0x0010_0000)
+      .set(0x34, 0x50)
+      .set(0x50, 0x0080_0005)
+      .set(0x54, 0)
+      .set(0x58, 0)
+      .set(0x5c, 0);
+    const { vbus, context, log } = setup(nic);
+    const irq = await attachMsiOrLegacy(context, await openIcu(context, 1));
+    expect([irq.kind, irq.irq]).toEqual(['msi', 0]);
+    expect(log.lines).toEqual(['[INFO ] Attached to MSI 0']);
+    expect(vbus.calls).toEqual([
+      'bind 2147483648',
+      'write 0x54 0xfee00000',
+      'write 0x58 0x1',
+      'write 0x5c 0x41',
+      'write 0x52 0x81',
+    ]);
+    await irq.close();
+  });
+});
+
+describe('DmaMemories', () => {
+  it('creates a space, assigns the domain, maps memory, and releases', async () => {
+    const { vbus, env, pci } = setup();
+    const dma = await DmaMemories.create(env, vbus.client, pci);
+    const memory = await dma.allocate(5000);
+    expect(memory).toMatchObject({ size: 8192, address: 2 ** 21 });
+    expect(vbus.calls).toEqual(['create -17', 'assignDmaDomain 42 1']);
+    await dma.close();
+    expect(vbus.calls.at(-1)).toBe('release');
+    expect(() => memories.open(memory.ref)).toThrow(/none of that name/);
+  });
+
+  it('says so when the task has no factory', async () => {
+    const { vbus, env, pci } = setup();
+    const { memAlloc: _, ...rest } = env;
+    await expect(DmaMemories.create({ ...rest, memAlloc: undefined }, vbus.client, pci)).rejects.toThrow(
+      /no mem_alloc/,
+    );
+  });
+});

@@ -1,0 +1,44 @@
+/** Maps a NIC's registers: vbus dataspace at BAR0's address -> register channel (F5.3 step 2). */
+import type { Capability } from '#common/ipc/capability';
+import { L4Error } from '#common/ipc/errors';
+import { type Mmio, MmioClient } from '#common/shm/mmio';
+import { l4lab } from '../../../proto/gen/messages.js';
+import { Dataspace } from '../../../proto/gen/services.js';
+import type { IxlEnv } from '../env.ts';
+import type { PciDevice } from './pci.ts';
+
+export interface MappedRegisters {
+  readonly mmio: Mmio;
+  close(): void;
+}
+
+/** Sets the bus-master bit and maps BAR0. Throws L4Error when the vbus refuses, or gives plain memory. */
+export async function mapRegisters(env: IxlEnv, vbus: Capability, pci: PciDevice): Promise<MappedRegisters> {
+  await pci.enableBusMaster();
+  const { address, size } = await pci.bar0();
+  const reply = await env.ipc.client(Dataspace, vbus).map({ offset: address, size });
+  if (reply.kind !== l4lab.MapReply.Kind.MMIO || !reply.memory) {
+    throw new L4Error(
+      'EBADPROTO',
+      `Cannot map registers of "${pci.name}" as the vbus gave no register channel`,
+    );
+  }
+  const mapping = env.memories.open(reply.memory);
+  const bell = env.doorbells.open(reply.memory.name ?? '');
+  const channel = new MmioClient(env.arena, mapping.offset, bell);
+  return {
+    mmio: reply.offset === 0 ? channel : shifted(channel, reply.offset),
+    close: () => {
+      bell.close();
+      mapping.close();
+    },
+  };
+}
+
+/** The asked address lies inside the device's BAR, not at its start. */
+function shifted(channel: Mmio, base: number): Mmio {
+  return {
+    read32: (offset) => channel.read32(base + offset),
+    write32: (offset, value) => channel.write32(base + offset, value),
+  };
+}

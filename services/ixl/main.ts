@@ -1,0 +1,70 @@
+/**
+ * The program `ixl`: drives one NIC and serves it to a port of the switch, as a process of its own.
+ *
+ * The switch starts it (through ned) with the capabilities `vbus` and `port`. It brings the NIC up,
+ * says so at the port (NicPort.Attach), and is then the virtio driver of that port. When there is no NIC
+ * to drive, the switch is told why (NicPort.Failed) and goes on without.
+ */
+import type { Capability } from '#common/ipc/capability';
+import { toL4Error } from '#common/ipc/errors';
+import type { TaskEnv } from '#common/task/env';
+import { NicPort } from '../../proto/gen/services.js';
+import { consoleLog } from './log.ts';
+import { NicDriver } from './nic_driver.ts';
+import { type Options, parseOptions, USAGE } from './program/options.ts';
+import { PortSession } from './program/port_session.ts';
+
+const EXIT_FAILED = 1;
+/** How long the switch may take to take note of a failure. */
+const FAREWELL_MS = 1000;
+
+export async function main(env: TaskEnv): Promise<number> {
+  let options: Options;
+  try {
+    options = parseOptions(env.argv.slice(1));
+  } catch (err) {
+    return fail(err);
+  }
+  if (options.help) {
+    await env.stdout.write(USAGE);
+    return 0;
+  }
+  const port = env.caps.get('port');
+  if (!port) return fail(missing('port', 'the port of the switch that the NIC is for'));
+  try {
+    await drive(env, port, options.index);
+    return 0;
+  } catch (err) {
+    if (env.signal.aborted) return 0;
+    const reason = toL4Error(err).message;
+    await env.ipc
+      .client(NicPort, port)
+      .failed({ reason }, { deadlineMs: FAREWELL_MS })
+      .catch(() => {});
+    return fail(err);
+  }
+}
+
+/** Brings the NIC up and serves it; resolves when the task is to end. */
+async function drive(env: TaskEnv, port: Capability, index: number): Promise<void> {
+  const vbus = env.caps.get('vbus');
+  if (!vbus) throw missing('vbus', 'the virtual bus with the NIC, from io');
+  const nic = await NicDriver.open(vbus, env, { index });
+  try {
+    await env.ipc
+      .client(NicPort, port)
+      .attach({ mac: nic.mac, driver: nic.driverName, linkSpeed: nic.linkSpeed }, { signal: env.signal });
+    await new PortSession(env, port, nic, consoleLog).run();
+  } finally {
+    await nic.close();
+  }
+}
+
+function missing(name: string, what: string): Error {
+  return new Error(`Cannot start ixl as it needs the capability "${name}": ${what}`);
+}
+
+function fail(err: unknown): number {
+  consoleLog.error(toL4Error(err).message);
+  return EXIT_FAILED;
+}

@@ -1,0 +1,166 @@
+/**
+ * The program's half of its switch port: the virtio handshake, the pump, and starting anew when the
+ * switch asks for a reset or breaks the ring protocol.
+ *
+ * Two memories are registered, as many as a port allows by default (ds-max): the packet buffers
+ * themselves and the rings. They stay registered over a reset.
+ */
+import type { Capability } from '#common/ipc/capability';
+import { type L4Error, toL4Error } from '#common/ipc/errors';
+import { type DeviceMemory, DriverClient } from '#common/l4virtio/driver_client';
+import { Pump } from '#common/shm/pump';
+import type { TaskEnv } from '#common/task/env';
+import { F_EVENT_IDX, featureSet, NET_F_MAC } from '#common/virtio/features';
+import { queueBytes } from '#common/virtio/layout';
+import type { Log } from '../log.ts';
+import type { NicDriver } from '../nic_driver.ts';
+import { deviceGone, isFinal, portGone } from './errors.ts';
+import { Forwarder, type ForwarderCounters } from './forwarder.ts';
+
+const FROM_SWITCH = 0;
+const TO_SWITCH = 1;
+/** Entries of each queue at most: what the NIC's own rings have. */
+const QUEUE_SIZE = 256;
+const WANTED = featureSet(NET_F_MAC, F_EVENT_IDX);
+/** How often it is checked that switch and machine are still there. */
+const HEARTBEAT_MS = 5000;
+/** A switch that needs this many resets will need the next one, too. */
+const MAX_RESETS = 10;
+const RESET_PAUSE_MS = 100;
+
+interface Connection {
+  readonly client: DriverClient;
+  readonly rings: DeviceMemory;
+  readonly packets: DeviceMemory;
+  readonly sizes: readonly [number, number];
+}
+
+interface Running {
+  readonly forwarder: Forwarder;
+  readonly pump: Pump;
+}
+
+export class PortSession {
+  /** Frames of all connections that have ended. */
+  readonly counters: ForwarderCounters = { received: 0, sent: 0, dropped: 0 };
+  readonly #env: TaskEnv;
+  readonly #port: Capability;
+  readonly #nic: NicDriver;
+  readonly #log: Log;
+  #running: Running | undefined;
+  /** Ends the queues' current start with a reason; undefined: the task is to end. */
+  #end: (reason: L4Error | undefined) => void = () => {};
+
+  constructor(env: TaskEnv, port: Capability, nic: NicDriver, log: Log) {
+    this.#env = env;
+    this.#port = port;
+    this.#nic = nic;
+    this.#log = log;
+  }
+
+  /** Serves the port until the task is to end. Rejects with L4Error when switch or machine are gone, or hopeless. */
+  async run(): Promise<void> {
+    const { signal } = this.#env;
+    if (signal.aborted) return;
+    const connection = await this.#connect();
+    const heartbeat = setInterval(() => void this.#checkPeers(), HEARTBEAT_MS);
+    const onAbort = (): void => this.#end(undefined);
+    signal.addEventListener('abort', onAbort);
+    this.#nic.listen(this.#kick);
+    try {
+      await this.#serve(connection);
+    } finally {
+      clearInterval(heartbeat);
+      signal.removeEventListener('abort', onAbort);
+      this.#running?.pump.stop();
+      await connection.client.close();
+      this.#takeBack();
+    }
+  }
+
+  /** Runs the queues, and again after each reset. */
+  async #serve(connection: Connection): Promise<void> {
+    for (let resets = 0; ; resets++) {
+      const reason = await this.#runOnce(connection);
+      if (!reason) return;
+      if (isFinal(reason) || resets === MAX_RESETS) throw reason;
+      this.#log.warn(`Starting the port anew: ${reason.message}`);
+      await new Promise((resolve) => setTimeout(resolve, RESET_PAUSE_MS));
+      await connection.client.reset();
+      // Only now the switch does not touch them any more.
+      this.#takeBack();
+    }
+  }
+
+  async #connect(): Promise<Connection> {
+    const client = await DriverClient.open(this.#env, this.#port, {
+      name: 'port',
+      signal: this.#env.signal,
+      onInterrupt: this.#kick,
+      onNeedsReset: (error) => this.#end(error),
+    });
+    try {
+      const sizes = [
+        client.queueSize(FROM_SWITCH, QUEUE_SIZE),
+        client.queueSize(TO_SWITCH, QUEUE_SIZE),
+      ] as const;
+      const rings = await client.allocate(queueBytes(sizes[0]) + queueBytes(sizes[1]));
+      const packets = await client.register(this.#nic.device.memory);
+      return { client, rings, packets, sizes };
+    } catch (err) {
+      await client.close();
+      throw err;
+    }
+  }
+
+  /** One start of the queues: resolves with the error that asks for the next one; undefined: the task is to end. */
+  async #runOnce({ client, rings, packets, sizes }: Connection): Promise<L4Error | undefined> {
+    const ended = new Promise<L4Error | undefined>((resolve) => {
+      this.#end = resolve;
+    });
+    await client.configureQueue(FROM_SWITCH, rings, 0, sizes[0]);
+    await client.configureQueue(TO_SWITCH, rings, queueBytes(sizes[0]), sizes[1]);
+    await client.start(WANTED);
+    if (this.#env.signal.aborted) return undefined;
+    const forwarder = new Forwarder({
+      device: this.#nic.device,
+      memory: this.#env.arena,
+      fromSwitch: client.queue(FROM_SWITCH),
+      toSwitch: client.queue(TO_SWITCH),
+      addressOffset: packets.address - packets.where,
+      notify: () => client.notify(),
+      kick: this.#kick,
+      onBroken: (error) => this.#end(toL4Error(error)),
+    });
+    const pump = new Pump(forwarder);
+    this.#running = { forwarder, pump };
+    pump.start();
+    const reason = await ended;
+    pump.stop();
+    return reason;
+  }
+
+  readonly #kick = (): void => this.#running?.pump.kick();
+
+  /** Takes the buffers back that were with the switch, which has reset its queues or is gone. */
+  #takeBack(): void {
+    const running = this.#running;
+    if (!running) return;
+    running.forwarder.stop();
+    this.#running = undefined;
+    const { received, sent, dropped } = running.forwarder.counters;
+    this.counters.received += received;
+    this.counters.sent += sent;
+    this.counters.dropped += dropped;
+  }
+
+  async #checkPeers(): Promise<void> {
+    const { ipc, signal } = this.#env;
+    if (this.#nic.device.isGone()) this.#end(deviceGone());
+    try {
+      await ipc.interfaces(this.#port, { deadlineMs: HEARTBEAT_MS, signal });
+    } catch (err) {
+      if (!signal.aborted) this.#end(portGone(err));
+    }
+  }
+}
