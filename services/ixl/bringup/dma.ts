@@ -11,6 +11,7 @@ import type { IxlEnv } from '../env.ts';
 import type { DmaAllocator, DmaMemory } from '../memory/dma_memory.ts';
 import type { PciDevice } from './pci.ts';
 import type { VbusClient } from './vbus.ts';
+import { ROOT } from './vbus.ts';
 
 /** L4.Proto.Dma_space */
 const PROTO_DMA_SPACE = -17;
@@ -39,7 +40,7 @@ export class DmaMemories implements DmaAllocator {
     }
     const { object } = await env.ipc.client(Factory, env.memAlloc).create({ type: PROTO_DMA_SPACE });
     if (!object) throw new L4Error('EBADPROTO', 'Cannot create a DMA space as mem_alloc returned no object');
-    await vbus.assignDmaDomain({ handle: pci.handle, domain, flags: BIND, dmaSpace: object });
+    await vbus.assignDmaDomain({ handle: ROOT, domain, flags: BIND, dmaSpace: object });
     return new DmaMemories(env, object as Capability);
   }
 

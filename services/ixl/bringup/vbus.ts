@@ -11,7 +11,8 @@ import { PciDevice } from './pci.ts';
 
 export type VbusClient = Client<typeof Vbus>;
 
-const ROOT = 0;
+/** Handle of the bus itself. */
+export const ROOT = 0;
 const START = -1;
 const DEPTH = 100;
 /** VbusDevice.type, bit 3. */

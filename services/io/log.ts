@@ -1,0 +1,46 @@
+/**
+ * Io's messages. The verbosity starts at 1 (errors) and each `-v` adds one.
+ */
+
+export const LEVEL_ERROR = 1;
+export const LEVEL_WARN = 2;
+export const LEVEL_INFO = 3;
+export const LEVEL_DEBUG = 4;
+export const LEVEL_DEBUG2 = 5;
+export const LEVEL_ALL = 6;
+
+export class Log {
+  readonly level: number;
+  readonly #write: (line: string) => void;
+
+  /** @param write takes one line, which may contain line breaks but ends without one */
+  constructor(level: number, write: (line: string) => void) {
+    this.level = level;
+    this.#write = write;
+  }
+
+  /** Printed whatever the verbosity: what the user must see. */
+  always(line: string): void {
+    this.#write(line);
+  }
+
+  error(line: string): void {
+    this.#at(LEVEL_ERROR, line);
+  }
+
+  warn(line: string): void {
+    this.#at(LEVEL_WARN, line);
+  }
+
+  info(line: string): void {
+    this.#at(LEVEL_INFO, line);
+  }
+
+  debug(line: string): void {
+    this.#at(LEVEL_DEBUG, line);
+  }
+
+  #at(level: number, line: string): void {
+    if (this.level >= level) this.#write(line);
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * The program `io`: finds the machine's devices, runs configuration files, serves one vbus per channel.
+ *
+ *   rom/io [-v]... [--transparent-msi] [--trace N] [--acpi-debug-level N] rom/ixl.vbus ...
+ */
+import { L4Error, toL4Error } from '#common/ipc/errors';
+import type { TaskEnv } from '#common/task/env';
+import { findProblems } from './diagnostics.ts';
+import { LEVEL_DEBUG, Log } from './log.ts';
+import { type Busses, Configuration } from './lua/configuration.ts';
+import { ConfigEngine } from './lua/engine.ts';
+import { dmaAccess, icuAccess, memoryAccess, pciAccess } from './machine.ts';
+import { type Options, parseOptions } from './options.ts';
+import { type FoundFunction, scanPci } from './pci/scan.ts';
+import { createHardwareTree, type HwDevice } from './tree/hw.ts';
+import { Interrupts } from './vbus/interrupts.ts';
+import { type Machine, vbusBindings } from './vbus/services.ts';
+
+/** exit(-1), as a parent sees it. */
+const STATUS_FATAL = 255;
+
+/** Runs Io until the task is to end. Status 1: a configuration file cannot be read; 255: no usable machine. */
+export async function main(env: TaskEnv): Promise<number> {
+  const print = (line: string): void => void env.stdout.write(`${line}\n`);
+  const options = parseOptions(env.argv);
+  const log = new Log(options.verbosity, print);
+  print('Io service');
+  announce(options, log);
+  const machine = openMachine(env, log);
+  const functions = machine && (await scan(machine, log));
+  if (machine === undefined || functions === undefined) {
+    print('terminating...');
+    return STATUS_FATAL;
+  }
+  const hardware = createHardwareTree(functions, log);
+  const configuration = new Configuration(hardware, log, print);
+  if (!(await configure(env, options, configuration, log))) return 1;
+  await publish(env, configuration.busses, hardware, machine, log);
+  await env.stderr.write('Ready. Waiting for requests.\n');
+  await new Promise<void>((resolve) => {
+    if (env.signal.aborted) resolve();
+    else env.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  return 0;
+}
+
+function announce(options: Options, log: Log): void {
+  const hex = (mask: number): string => mask.toString(16).padStart(8, '0');
+  for (const error of options.errors) log.always(error);
+  if (options.transparentMsi) {
+    log.always('Enabling transparent MSIs');
+    log.always(
+      'WARNING: --transparent-msi changes nothing here: drivers see the MSI capabilities of their devices',
+    );
+  }
+  if (options.traceMask !== undefined) log.always(`Set trace mask to 0x${hex(options.traceMask)}`);
+  if (options.acpiDebugLevel !== undefined)
+    log.always(`Set acpi debug level to 0x${hex(options.acpiDebugLevel)}`);
+  log.info(`Debug level: ${options.verbosity}`);
+}
+
+/** The machine behind `sigma0`, `icu` and `iommu`; undefined (and said) when there is no `sigma0`. */
+function openMachine(env: TaskEnv, log: Log): Machine | undefined {
+  const sigma0 = env.caps.get('sigma0');
+  if (sigma0 === undefined) {
+    log.always(
+      'FATAL uncaught exception: getting sigma0 cap: Io has no capability "sigma0": add `sigma0 = L4.Env.sigma0` to its caps in the ned script',
+    );
+    return undefined;
+  }
+  const [icu, iommu] = [env.caps.get('icu'), env.caps.get('iommu')];
+  if (icu === undefined) {
+    log.always(
+      'WARNING: Io has no capability "icu": no interrupt can be bound; add `icu = L4.Env.icu` to its caps in the ned script',
+    );
+  }
+  if (iommu === undefined) log.info('no capability "iommu": DMA spaces are assigned through sigma0');
+  if (!env.capNames.includes('platform_ctl'))
+    log.warn('WARNING: no capability "platform_ctl": no platform control');
+  else
+    log.always(
+      'WARNING: the capability "platform_ctl" is not used: this machine cannot be suspended or shut down by a task',
+    );
+  return {
+    pci: pciAccess(env.ipc, sigma0),
+    memory: memoryAccess(env.ipc, sigma0),
+    dma: dmaAccess(env.ipc, iommu, sigma0),
+    interrupts: new Interrupts(icu && icuAccess(env.ipc, icu)),
+  };
+}
+
+async function scan(machine: Machine, log: Log): Promise<FoundFunction[] | undefined> {
+  try {
+    return await scanPci(machine.pci, log);
+  } catch (error) {
+    const { message, errno } = toL4Error(error);
+    log.always(`FATAL uncaught exception: scanning the PCI bus: ${message} (${-errno})`);
+    return undefined;
+  }
+}
+
+/** Runs the files in order in one Lua state. False: Io cannot go on. */
+async function configure(
+  env: TaskEnv,
+  options: Options,
+  configuration: Configuration,
+  log: Log,
+): Promise<boolean> {
+  const engine = await ConfigEngine.create(configuration);
+  try {
+    for (const file of options.files) {
+      log.info(`Loading: config '${file}'`);
+      const source = await readConfig(env, file, log);
+      if (source === undefined || !runConfig(engine, source, file, log)) return false;
+    }
+    return true;
+  } finally {
+    engine.close();
+  }
+}
+
+async function readConfig(env: TaskEnv, file: string, log: Log): Promise<string | undefined> {
+  try {
+    return new TextDecoder().decode(await env.files.read(file));
+  } catch (error) {
+    const reason = error instanceof L4Error ? error.message : String(error);
+    log.always(`${file}: cannot open/read file: ${reason}`);
+    return undefined;
+  }
+}
+
+/** A file with an error is skipped; only without memory there is no going on. */
+function runConfig(engine: ConfigEngine, source: string, file: string, log: Log): boolean {
+  const { kind, message, trace } = engine.run(source, file);
+  if (kind === 'syntax') log.error(`${file}: error using as lua config: ${message}`);
+  if (kind === 'error') log.error(`${file}: error executing lua config: ${message}`);
+  if (kind === 'memory') log.always(`${file}: out of memory while executing lua config: ${message}`);
+  if (kind === 'error' && log.level >= LEVEL_DEBUG && trace !== '') log.debug(trace);
+  return kind !== 'memory';
+}
+
+/** Says what is wrong with the busses, then puts each behind the channel of its name. */
+async function publish(
+  env: TaskEnv,
+  busses: Busses,
+  hardware: HwDevice,
+  machine: Machine,
+  log: Log,
+): Promise<void> {
+  for (const bus of busses.values()) bus.finalise();
+  const received = { serverEnds: [...env.serverEnds.keys()], clients: [...env.caps.keys()] };
+  for (const { level, text } of findProblems(busses, received, hardware)) {
+    if (level === 'always') log.always(text);
+    else log.warn(text);
+  }
+  for (const [name, end] of env.serverEnds) {
+    const gate = await env.ipc.serve(end);
+    const bus = busses.get(name);
+    // A channel without a bus is served as well: its callers get an error instead of waiting for ever.
+    gate.setRoot(bus === undefined ? [] : vbusBindings(bus, machine, gate, log));
+  }
+}

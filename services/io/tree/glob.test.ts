@@ -1,0 +1,71 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { globMatches } from './glob.ts';
+
+describe('globMatches()', () => {
+  const cases: [pattern: string, text: string, matches: boolean][] = [
+    ['PNP0[3F]??', 'PNP0303', true],
+    ['PNP0[3F]??', 'PNP0F13', true],
+    ['PNP0[3F]??', 'PNP0B00', false],
+    ['PNP0[3F]??', 'PNP03', false],
+    ['*', '', true],
+    ['*', '.a/b', true],
+    ['?', '', false],
+    ['?', '/', true],
+    ['a*b*c', 'aXbYbZc', true],
+    ['a*b*c', 'aXbYbZ', false],
+    ['[!0-9]x', 'ax', true],
+    ['[^0-9]x', '5x', false],
+    ['[]a]', ']', true],
+    ['[a-]', '-', true],
+    ['[[:digit:][:upper:]]', 'Q', true],
+    ['[[:digit:]]', 'q', false],
+    ['[a', '[a', true],
+    ['\\*', '*', true],
+    ['\\*', 'x', false],
+    ['[\\]]', ']', true],
+    ['', '', true],
+    ['', 'x', false],
+    ['L40009', 'L40009', true],
+    ['l40009', 'L40009', false],
+    ['[z-a]', 'm', false],
+  ];
+  it.each(cases)('%j on %j is %s', (pattern, text, matches) => {
+    expect(globMatches(pattern, text)).toBe(matches);
+  });
+
+  const alphabet = fc.string({
+    unit: fc.constantFrom('a', 'b', '-', ']', '[', '*', '?', '!', '\\'),
+    maxLength: 12,
+  });
+
+  it('matches any text with every character escaped', () => {
+    fc.assert(
+      fc.property(alphabet, (text) => {
+        expect(globMatches(text.replace(/./g, '\\$&'), text)).toBe(true);
+      }),
+    );
+  });
+
+  it('agrees with a regular expression on * and ?', () => {
+    const pattern = fc.string({ unit: fc.constantFrom('a', 'b', '*', '?'), maxLength: 8 });
+    const text = fc.string({ unit: fc.constantFrom('a', 'b', '/'), maxLength: 8 });
+    fc.assert(
+      fc.property(pattern, text, (p, t) => {
+        const regex = new RegExp(`^${p.replaceAll('?', '[^]').replaceAll('*', '[^]*')}$`);
+        expect(globMatches(p, t)).toBe(regex.test(t));
+      }),
+    );
+  });
+
+  it('ends quickly for patterns that make backtracking matchers explode', () => {
+    const started = performance.now();
+    expect(globMatches('a*'.repeat(30), `${'a'.repeat(200)}b`)).toBe(true);
+    expect(globMatches(`${'a*'.repeat(30)}c`, 'a'.repeat(2000))).toBe(false);
+    expect(performance.now() - started).toBeLessThan(500);
+  });
+
+  it('takes any pattern', () => {
+    fc.assert(fc.property(alphabet, alphabet, (pattern, text) => void globMatches(pattern, text)));
+  });
+});

@@ -1,0 +1,160 @@
+import { describe, expect, it } from 'vitest';
+import { BUFFER, lengthOf, setLength } from '#ixl/ixl';
+import { DROP } from './endpoint.ts';
+import { type NicDevice, NicPort } from './nic_port.ts';
+import { ethernet, type MockClient, MockSwitch } from './testing/mock_client.ts';
+import { SCRATCH_BYTES } from './virtio_port.ts';
+import type { VlanSpec } from './vlan.ts';
+
+/** A NIC whose packet buffers lie in the switch's memory; buffers are numbered from 0. */
+class MockNic implements NicDevice {
+  readonly sent: Uint8Array[] = [];
+  readonly waiting: number[] = [];
+  readonly free: number[] = [];
+  txBatches = 0;
+  room = 64;
+  irqMasked = true;
+  irqPending = false;
+  readonly txPool = { alloc: () => this.free.pop() ?? -1 };
+  readonly #lab: MockSwitch;
+
+  constructor(lab: MockSwitch, base: number, buffers: number) {
+    this.#lab = lab;
+    for (let n = 0; n < buffers; n++) this.free.push(base + n * BUFFER.SIZE);
+  }
+
+  /** A frame comes in on the wire. */
+  receive(frame: Uint8Array): void {
+    const buffer = this.free.pop() as number;
+    this.#lab.memory.u8.set(frame, buffer + BUFFER.DATA);
+    setLength(this.#lab.memory, buffer, frame.length);
+    this.waiting.push(buffer);
+  }
+
+  rxBatch(_queue: number, buffers: Int32Array | Uint32Array, count: number): number {
+    const taken = this.waiting.splice(0, count);
+    buffers.set(taken);
+    return taken.length;
+  }
+  rxPending(): boolean {
+    return this.waiting.length > 0;
+  }
+  txBatch(_queue: number, buffers: Int32Array | Uint32Array, count: number): number {
+    if (count > 0) this.txBatches += 1;
+    for (let n = 0; n < count; n++) {
+      const buffer = buffers[n] as number;
+      const at = buffer + BUFFER.DATA;
+      this.sent.push(this.#lab.memory.u8.slice(at, at + lengthOf(this.#lab.memory, buffer)));
+      this.free.push(buffer);
+    }
+    return count;
+  }
+  txRoom(): number {
+    return this.room;
+  }
+  freeBuffer(buffer: number): void {
+    this.free.push(buffer);
+  }
+  checkRecvIrq(): boolean {
+    return this.irqPending;
+  }
+  ackRecvIrq(): void {
+    this.irqMasked = false;
+  }
+  disableRecvIrq(): void {
+    this.irqMasked = true;
+  }
+}
+
+const BUFFERS = 256;
+
+function setup(vlan: VlanSpec = {}): { lab: MockSwitch; client: MockClient; nic: MockNic; port: NicPort } {
+  const lab = new MockSwitch();
+  const client = lab.add({ vlan });
+  for (let n = 0; n < 200; n++) client.give();
+  // The memory of port 5 is not used by a client.
+  const nic = new MockNic(lab, 6 * 2 * 1024 * 1024, BUFFERS);
+  const { memory, forwarder } = lab;
+  const port = new NicPort({ number: 1, memory, scratch: SCRATCH_BYTES, forwarder, nic });
+  forwarder.connect(1, port, {});
+  return { lab, client, nic, port };
+}
+
+describe('NicPort', () => {
+  it('switches what the NIC received, with a plain header, and gives the buffers back', () => {
+    const { lab, client, nic } = setup();
+    for (let n = 0; n < 100; n++) nic.receive(ethernet(0, 9, { length: 60 + n, seed: n }));
+    lab.scheduler.activate(1);
+    while (lab.scheduler.poll());
+    const frames = client.received();
+    expect(frames).toHaveLength(100);
+    expect([...(frames[7] as Uint8Array).subarray(0, 12)]).toEqual([0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+    expect((frames[7] as Uint8Array).subarray(12)).toEqual(ethernet(0, 9, { length: 67, seed: 7 }));
+    expect(nic.free).toHaveLength(BUFFERS);
+  });
+
+  it('takes at most the budget', () => {
+    const { nic, port } = setup();
+    for (let n = 0; n < 150; n++) nic.receive(ethernet(0, 9));
+    expect(port.handle(128)).toBe(128);
+    expect(port.handle(128)).toBe(22);
+  });
+
+  it('sends what clients send, in one batch per port, counted without the header', () => {
+    const { lab, client, nic } = setup();
+    for (let n = 0; n < 40; n++)
+      client.send(ethernet(9, 0, { length: 60, seed: n }), n % 2 ? [12, 20, 33] : []);
+    lab.run(client);
+    expect(nic.sent).toEqual(Array.from({ length: 40 }, (_, n) => ethernet(9, 0, { length: 60, seed: n })));
+    expect([nic.txBatches, lab.forwarder.counters.txBytes[1]]).toEqual([1, 2400]);
+  });
+
+  it.each([
+    ['no descriptor', { room: 3 }, 3],
+    ['no buffer', { buffers: 5 }, 5],
+  ])(
+    'drops and counts when there is %s',
+    (_name, { room = 64, buffers = BUFFERS }: { room?: number; buffers?: number }, left) => {
+      const { lab, client, nic } = setup();
+      nic.room = room;
+      nic.free.splice(buffers);
+      for (let n = 0; n < 10; n++) client.send(ethernet(9, 0));
+      lab.run(client);
+      expect([nic.sent.length, lab.forwarder.counters.txDropped[1]]).toEqual([left, 10 - left]);
+    },
+  );
+
+  it('drops what does not fit a packet buffer', () => {
+    const { lab, client, nic } = setup();
+    client.send(ethernet(9, 0, { length: BUFFER.ROOM + 1 }));
+    client.send(ethernet(9, 0, { length: BUFFER.ROOM }));
+    lab.run(client);
+    expect(nic.sent.map(({ length }) => length)).toEqual([BUFFER.ROOM]);
+    expect(DROP.TOO_LARGE).toBeLessThan(0);
+  });
+
+  it('gets frames of a trunk without their tag', () => {
+    const { lab, client, nic } = setup({ trunk: [7] });
+    lab.forwarder.macs.learn(0x0900_0000, 0x0002 | (7 << 16), 1);
+    const frame = ethernet(9, 0, { vlan: 7 });
+    client.send(frame);
+    client.send(frame, [12, 26]);
+    lab.run(client);
+    const untagged = Uint8Array.from([...frame.subarray(0, 12), ...frame.subarray(16)]);
+    expect(nic.sent).toEqual([untagged, untagged]);
+  });
+
+  it('masks the interrupt while it polls, and does not sleep over a frame', () => {
+    const { lab, nic, port } = setup();
+    nic.irqMasked = false;
+    lab.scheduler.activate(1);
+    expect(nic.irqMasked).toBe(true);
+    nic.receive(ethernet(0, 9));
+    expect([lab.scheduler.arm(), nic.irqMasked]).toEqual([true, true]);
+    while (lab.scheduler.poll());
+    expect([lab.scheduler.arm(), nic.irqMasked]).toEqual([false, false]);
+    expect(port.onInterrupt()).toBe(false);
+    nic.irqPending = true;
+    expect(port.onInterrupt()).toBe(true);
+  });
+});

@@ -1,0 +1,138 @@
+/**
+ * A port with a NIC behind it that this very process drives: `--ixl=in-process` (F3.10).
+ *
+ * One copy and one wake-up less than with an `ixl` task. Received frames are switched straight out of the driver's
+ * packet buffers, in batches of 32; frames to the NIC are copied into its transmit buffers and queued once for all
+ * that one port sent.
+ */
+
+import type { Memory } from '#common/memory';
+import { BUFFER, type IxlDevice, lengthOf, setLength } from '#ixl/ixl';
+import { DROP, type Endpoint } from './endpoint.ts';
+import type { Forwarder } from './forward.ts';
+import { SourceFrame } from './source_frame.ts';
+import { TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from './vlan.ts';
+
+/** Frames of one call to the driver. */
+const BATCH = 32;
+/** Transmit buffers of the NIC. */
+export const TX_BUFFERS = 1024;
+
+/** What this port uses of a NIC. */
+export type NicDevice = Pick<
+  IxlDevice,
+  | 'rxBatch'
+  | 'rxPending'
+  | 'txBatch'
+  | 'txRoom'
+  | 'freeBuffer'
+  | 'checkRecvIrq'
+  | 'ackRecvIrq'
+  | 'disableRecvIrq'
+> & { readonly txPool: Pick<IxlDevice['txPool'], 'alloc'> };
+
+export interface NicPortOptions {
+  readonly number: number;
+  readonly memory: Memory;
+  /** Offset of 16 bytes of private memory. */
+  readonly scratch: number;
+  readonly forwarder: Forwarder;
+  readonly nic: NicDevice;
+}
+
+export class NicPort implements Endpoint {
+  readonly #number: number;
+  readonly #memory: Memory;
+  readonly #forwarder: Forwarder;
+  readonly #nic: NicDevice;
+  readonly #frame: SourceFrame;
+  readonly #received = new Int32Array(BATCH);
+  readonly #piece = { count: 1, where: new Int32Array(1), len: new Int32Array(1) };
+  readonly #sending = new Int32Array(TX_BUFFERS);
+  #sendingCount = 0;
+  /** Descriptors that were free when we looked last. */
+  #room = 0;
+
+  constructor(options: NicPortOptions) {
+    this.#number = options.number;
+    this.#memory = options.memory;
+    this.#forwarder = options.forwarder;
+    this.#nic = options.nic;
+    this.#frame = new SourceFrame(options.memory, options.scratch);
+  }
+
+  /** The receive interrupt has come. True when there is something to receive: the port is to be activated. */
+  onInterrupt(): boolean {
+    if (this.#nic.checkRecvIrq(0)) return true;
+    this.#nic.ackRecvIrq(0);
+    return false;
+  }
+
+  handle(budget: number): number {
+    let taken = 0;
+    while (taken < budget) {
+      const count = this.#nic.rxBatch(0, this.#received, Math.min(BATCH, budget - taken));
+      for (let n = 0; n < count; n++) this.#take(this.#received[n] as number);
+      taken += count;
+      if (count < BATCH) break;
+    }
+    return taken;
+  }
+
+  deliver(frame: SourceFrame, tag: number, tci: number): number {
+    const length = frame.length + (tag === TAG_INSERT ? TAG_SIZE : tag === TAG_REMOVE ? -TAG_SIZE : 0);
+    if (length > BUFFER.ROOM) return DROP.TOO_LARGE;
+    if (this.#sendingCount >= this.#room) {
+      this.#room = Math.min(this.#nic.txRoom(0), TX_BUFFERS);
+      if (this.#sendingCount >= this.#room) return DROP.NO_BUFFER;
+    }
+    const buffer = this.#nic.txPool.alloc();
+    if (buffer < 0) return DROP.NO_BUFFER;
+    this.#copy(frame, buffer + BUFFER.DATA, tag, tci);
+    setLength(this.#memory, buffer, length);
+    this.#sending[this.#sendingCount++] = buffer;
+    return length;
+  }
+
+  publish(): boolean {
+    const sent = this.#nic.txBatch(0, this.#sending, this.#sendingCount);
+    // Room was checked; a NIC that has vanished meanwhile takes nothing.
+    for (let n = sent; n < this.#sendingCount; n++) this.#nic.freeBuffer(this.#sending[n] as number);
+    this.#sendingCount = 0;
+    this.#room = 0;
+    return false;
+  }
+
+  interrupt(): void {
+    // `publish` never asks for one.
+  }
+
+  enableNotifications(): boolean {
+    this.#nic.ackRecvIrq(0);
+    return this.#nic.rxPending(0);
+  }
+
+  disableNotifications(): void {
+    this.#nic.disableRecvIrq(0);
+  }
+
+  #take(buffer: number): void {
+    this.#piece.where[0] = buffer + BUFFER.DATA;
+    this.#piece.len[0] = lengthOf(this.#memory, buffer);
+    if (this.#frame.loadBare(this.#piece)) this.#forwarder.forward(this.#number, this.#frame);
+    this.#nic.freeBuffer(buffer);
+  }
+
+  #copy(frame: SourceFrame, to: number, tag: number, tci: number): void {
+    if (tag === TAG_KEEP) {
+      frame.copyTo(to, 0, frame.length);
+      return;
+    }
+    const before = Math.min(TAG_OFFSET, frame.length);
+    frame.copyTo(to, 0, before);
+    const written = tag === TAG_REMOVE ? before : before + TAG_SIZE;
+    if (tag !== TAG_REMOVE) writeTag(this.#memory, to + before, tci);
+    const after = tag === TAG_INSERT ? before : TAG_OFFSET + TAG_SIZE;
+    if (after < frame.length) frame.copyTo(to + written, after, frame.length);
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * The NIC behind a vbus, driven by a task of its own: `rom/ixl`, started through our parent with the vbus and a port
+ * of the switch (F3.10).
+ *
+ * `start` returns when the driver has attached or it is clear that there will be no NIC; the switch serves clients
+ * only then (F10.1 #7). Without a NIC the switch goes on. A driver that dies later is started again, after 0.5 s
+ * and then twice as long each time up to 10 s; five deaths within a minute are enough.
+ */
+import type { Capability } from '#common/ipc/capability';
+import { L4Error } from '#common/ipc/errors';
+import type { Handlers } from '#common/ipc/service';
+import type { NicPort } from '../../proto/gen/services.js';
+import type { Log } from './log.ts';
+import { parseMac } from './mac_address.ts';
+
+const FIRST_DELAY_MS = 500;
+const MAX_DELAY_MS = 10_000;
+const MAX_DEATHS = 5;
+const DEATHS_WITHIN_MS = 60_000;
+
+/** How a task ended. */
+export interface TaskEnd {
+  readonly exitCode: number;
+  readonly killed: boolean;
+}
+
+/** A port for one life of the driver. */
+export interface NicMount {
+  /** The object that the driver gets: L4virtio, Icu and NicPort. */
+  readonly capability: Capability;
+  /** The driver has named itself. Throws L4Error EEXIST when a port has that MAC. */
+  identify(driver: string, mac: Uint8Array): void;
+  /** Takes the object away and silences the port; `free`: its number may be used by others. */
+  unmount(free: boolean): void;
+}
+
+export interface NicTaskHost {
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** Starts the driver with that port. Resolves with the id of the task. */
+  startDriver(port: Capability): Promise<string>;
+  /** Resolves when the task has ended. */
+  waitDriver(task: string): Promise<TaskEnd>;
+  /** Throws L4Error ENOMEM when there is no port left. */
+  mount(handlers: Handlers<typeof NicPort>): NicMount;
+  delay(ms: number): Promise<void>;
+  /** Milliseconds. */
+  now(): number;
+}
+
+/** How one life of the driver began. */
+type Beginning =
+  | { readonly kind: 'attached'; readonly end: Promise<TaskEnd> }
+  | { readonly kind: 'failed' | 'ended'; readonly reason: string };
+
+export class NicTask {
+  readonly #host: NicTaskHost;
+  readonly #deaths: number[] = [];
+  #mount: NicMount | undefined;
+  #delayMs = FIRST_DELAY_MS;
+
+  constructor(host: NicTaskHost) {
+    this.#host = host;
+  }
+
+  /** Brings the NIC up. True when the port works; false (and said in the log) when there is no NIC. Never rejects. */
+  async start(): Promise<boolean> {
+    const beginning = await this.#begin();
+    if (this.#host.signal.aborted) return false;
+    if (beginning.kind === 'attached') {
+      void this.#supervise(beginning.end);
+      return true;
+    }
+    this.#giveUp(`Cannot use the NIC of 'vbus' as ${beginning.reason}: the switch works without it`);
+    return false;
+  }
+
+  /** One life of the driver up to its first word, or its death. */
+  async #begin(): Promise<Beginning> {
+    this.#mount = undefined;
+    try {
+      let speak: (word: string | undefined) => void = () => {};
+      const word = new Promise<string | undefined>((resolve) => {
+        speak = resolve;
+      });
+      this.#mount = this.#host.mount({
+        attach: ({ mac, driver, linkSpeed }) => {
+          try {
+            this.#attach(mac, driver, linkSpeed);
+          } catch (err) {
+            speak(messageOf(err));
+            throw err;
+          }
+          speak(undefined);
+          return {};
+        },
+        failed: ({ reason }) => {
+          speak(reason || 'its driver gave no reason');
+          return {};
+        },
+      });
+      const task = await this.#host.startDriver(this.#mount.capability);
+      const end = this.#host.waitDriver(task);
+      const death = describeEnd(end).then((reason): Beginning => ({ kind: 'ended', reason }));
+      const life = word.then((reason): Beginning => {
+        return reason === undefined ? { kind: 'attached', end } : { kind: 'failed', reason };
+      });
+      return await Promise.race([life, death]);
+    } catch (err) {
+      return { kind: 'failed', reason: messageOf(err) };
+    }
+  }
+
+  #attach(macText: string, driver: string, linkSpeed: number): void {
+    const mac = parseMac(macText);
+    if (!mac) {
+      throw new L4Error(
+        'EINVAL',
+        `Cannot attach NIC as its MAC address must be xx:xx:xx:xx:xx:xx: current value is '${macText}'`,
+      );
+    }
+    this.#mount?.identify(driver, mac);
+    sayNic(this.#host.log, driver, macText, linkSpeed);
+  }
+
+  /** Starts the driver again whenever it dies. */
+  async #supervise(firstEnd: Promise<TaskEnd>): Promise<void> {
+    const { log, signal } = this.#host;
+    let how = await describeEnd(firstEnd);
+    while (!signal.aborted) {
+      this.#mount?.unmount(false);
+      if (this.#tooManyDeaths()) {
+        return this.#giveUp(
+          `NIC driver given up as ${how}, ${MAX_DEATHS} times within a minute. The other ports go on`,
+        );
+      }
+      log.error(
+        `NIC is down as ${how}. The other ports go on, the driver is started again in ${this.#delayMs} ms`,
+      );
+      await this.#host.delay(this.#delayMs);
+      this.#delayMs = Math.min(2 * this.#delayMs, MAX_DELAY_MS);
+      if (signal.aborted) return;
+      const beginning = await this.#begin();
+      if (beginning.kind === 'failed') {
+        return this.#giveUp(
+          `Cannot use the NIC of 'vbus' again as ${beginning.reason}: the switch works without it`,
+        );
+      }
+      if (beginning.kind === 'attached') log.always('NIC is back');
+      how = beginning.kind === 'attached' ? await describeEnd(beginning.end) : beginning.reason;
+    }
+  }
+
+  /** Notes a death; old ones are forgotten, and with them the long delays. */
+  #tooManyDeaths(): boolean {
+    const now = this.#host.now();
+    while (this.#deaths.length > 0 && now - (this.#deaths[0] as number) > DEATHS_WITHIN_MS)
+      this.#deaths.shift();
+    if (this.#deaths.length === 0) this.#delayMs = FIRST_DELAY_MS;
+    this.#deaths.push(now);
+    return this.#deaths.length >= MAX_DEATHS;
+  }
+
+  #giveUp(message: string): void {
+    this.#host.log.error(message);
+    this.#mount?.unmount(true);
+    this.#mount = undefined;
+  }
+}
+
+/** Tells which NIC there is; `linkSpeed` in Mbit/s. */
+export function sayNic(log: Log, driver: string, mac: string, linkSpeed: number): void {
+  log.info(
+    'port',
+    `NIC port '${driver}' ${mac}, ${linkSpeed > 0 ? `link speed ${linkSpeed} Mbit/s` : 'link down'}`,
+  );
+}
+
+async function describeEnd(end: Promise<TaskEnd>): Promise<string> {
+  try {
+    const { exitCode, killed } = await end;
+    return killed ? 'its driver was killed' : `its driver ended with status ${exitCode}`;
+  } catch (err) {
+    return `its driver was lost (${messageOf(err)})`;
+  }
+}
+
+function messageOf(err: unknown): string {
+  return err instanceof Error ? err.message : String(err);
+}

@@ -1,0 +1,149 @@
+/**
+ * The command line of l4vio_switch.
+ *
+ * Options take effect in the order they are written: `-q -v` is back at warnings, `-v -D packet=trace` is info plus
+ * every packet. Mistakes of the user throw OptionError; what the original ignored silently comes back as a warning.
+ */
+import { parseArgs } from 'node:util';
+import { COMPONENTS, type Component, LEVELS, type LevelName, uniformLevels } from './log.ts';
+
+/** Where the NIC driver of the vbus runs: as a task of its own, or linked into the switch. */
+export type IxlMode = 'task' | 'in-process';
+
+export interface Options {
+  /** Most ports at a time, the NIC's included, the monitor's not. */
+  readonly ports: number;
+  /** Most entries of a virtqueue. */
+  readonly queueSize: number;
+  /** Give ports without `mac=` a random address. */
+  readonly assignMacs: boolean;
+  /** Verbosity of each component. */
+  readonly levels: Readonly<Record<Component, number>>;
+  /** Names of capabilities; when there are any, clients may register only these dataspaces. */
+  readonly trustedDataspaces: readonly string[];
+  readonly ixl: IxlMode;
+  readonly help: boolean;
+  /** What was ignored, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** A mistake on the command line; the switch does not start. */
+export class OptionError extends Error {
+  override readonly name = 'OptionError';
+  readonly code = 'VSWITCH_BAD_OPTION';
+}
+
+export const DEFAULT_PORTS = 256;
+export const MAX_PORTS = 4096;
+export const DEFAULT_QUEUE_SIZE = 256;
+const MAX_QUEUE_SIZE = 32768;
+
+export const USAGE = `Usage: l4vio_switch [options]
+  -p, --ports N          at most N ports (1..${MAX_PORTS}, default ${DEFAULT_PORTS})
+  -s, --size N           at most N entries per virtqueue (power of two, default ${DEFAULT_QUEUE_SIZE})
+  -M                     do not give ports a random MAC address
+  -m, --mac              give them one (the default; kept for old scripts)
+  -D, --debug [C=]LEVEL  verbosity: quiet warn info debug trace; of one component: ${COMPONENTS.join(' ')}
+  -v, --verbose          one level more
+  -q, --quiet            errors only
+  -d, --register-ds CAP  clients may share only the dataspaces named so (repeatable)
+      --ixl MODE         NIC driver as a task of its own (task, the default) or inside the switch (in-process)
+  -h, --help             this text`;
+
+const SPEC = {
+  ports: { type: 'string', short: 'p' },
+  size: { type: 'string', short: 's' },
+  mac: { type: 'boolean', short: 'm' },
+  'no-mac': { type: 'boolean', short: 'M' },
+  debug: { type: 'string', short: 'D' },
+  verbose: { type: 'boolean', short: 'v' },
+  quiet: { type: 'boolean', short: 'q' },
+  'register-ds': { type: 'string', short: 'd' },
+  ixl: { type: 'string' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+/** Parses the arguments behind argv[0]. Throws OptionError. */
+export function parseOptions(args: readonly string[]): Options {
+  const options = {
+    ports: DEFAULT_PORTS,
+    queueSize: DEFAULT_QUEUE_SIZE,
+    assignMacs: true,
+    trustedDataspaces: [] as string[],
+    ixl: 'task' as IxlMode,
+    help: false,
+    warnings: [] as string[],
+  };
+  let verbosity: number = LEVELS.warn;
+  let levels = uniformLevels(verbosity);
+  for (const token of tokenize(args)) {
+    if (token.kind === 'positional') {
+      options.warnings.push(`Ignoring argument '${token.value}' as the switch takes options only`);
+      continue;
+    }
+    if (token.kind !== 'option') continue;
+    const value = token.value ?? '';
+    if (token.name === 'ports') options.ports = parsePorts(value);
+    else if (token.name === 'size') options.queueSize = parseSize(value);
+    else if (token.name === 'no-mac') options.assignMacs = false;
+    else if (token.name === 'register-ds') options.trustedDataspaces.push(value);
+    else if (token.name === 'ixl') options.ixl = parseIxl(value);
+    else if (token.name === 'help') options.help = true;
+    else if (token.name === 'debug') {
+      const warning = setLevel(levels, value);
+      if (warning !== undefined) options.warnings.push(warning);
+    } else if (token.name === 'verbose' || token.name === 'quiet') {
+      verbosity = token.name === 'quiet' ? LEVELS.quiet : ((verbosity << 1) | 1) & LEVELS.trace;
+      levels = uniformLevels(verbosity);
+    }
+  }
+  return { ...options, levels };
+}
+
+function tokenize(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: SPEC, allowPositionals: true, tokens: true }).tokens;
+  } catch (cause) {
+    throw new OptionError(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
+function parsePorts(text: string): number {
+  const ports = decimal(text);
+  if (ports >= 1 && ports <= MAX_PORTS) return ports;
+  throw new OptionError(
+    `Cannot set the number of ports as it must be 1..${MAX_PORTS}: current value is '${text}'`,
+  );
+}
+
+function parseSize(text: string): number {
+  const size = decimal(text);
+  if (size >= 1 && size <= MAX_QUEUE_SIZE && (size & (size - 1)) === 0) return size;
+  throw new OptionError(
+    `Cannot set the queue size as it must be a power of two 1..${MAX_QUEUE_SIZE}: current value is '${text}'`,
+  );
+}
+
+function parseIxl(text: string): IxlMode {
+  if (text === 'task' || text === 'in-process') return text;
+  throw new OptionError(
+    `Cannot set the place of the NIC driver as it must be task or in-process: current value is '${text}'`,
+  );
+}
+
+function decimal(text: string): number {
+  return /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+}
+
+/** Applies the argument of one `-D`; returns a warning when it makes no sense. */
+function setLevel(levels: Record<Component, number>, text: string): string | undefined {
+  const [first, second] = text.split('=', 2) as [string, string?];
+  const components =
+    second === undefined ? COMPONENTS : COMPONENTS.filter((component) => component === first);
+  const level = LEVELS[(second ?? first) as LevelName];
+  if (level === undefined || components.length === 0) {
+    return `Ignoring debug level '${text}' as it must be [component=]level with a component of ${COMPONENTS.join(', ')} and a level of ${Object.keys(LEVELS).join(', ')}`;
+  }
+  for (const component of components) levels[component] = level;
+  return undefined;
+}

@@ -1,0 +1,290 @@
+import { readdirSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
+import type { Gate } from '#common/ipc/gate';
+import { Ipc } from '#common/ipc/ipc';
+import { bind } from '#common/ipc/service';
+import { DriverClient } from '#common/l4virtio/driver_client';
+import { Arena } from '#common/shm/arena';
+import { SharedMemories, type SharedMemoryRef } from '#common/shm/dataspace';
+import { Doorbells } from '#common/shm/doorbell';
+import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { featureSet, NET_F_MAC, NET_F_MRG_RXBUF } from '#common/virtio/features';
+import { queueBytes } from '#common/virtio/layout';
+import { Factory, Meta } from '../../proto/gen/services.js';
+import { factoryHandlers } from './factory.ts';
+import { formatMac } from './mac_address.ts';
+import { PORT_STATISTICS, STATISTICS } from './statistics.ts';
+import { SwitchStatistics } from './statistics_reader.ts';
+import { Switch } from './switch.ts';
+import { ethernet, listLog } from './testing/mock_client.ts';
+
+const ENTRIES = 64;
+const SLOT = 2048;
+const RINGS = 2 * queueBytes(ENTRIES);
+
+/** One task: everything that the environment of a program has. */
+class Task {
+  readonly ipc: Ipc;
+  readonly arena = new Arena(2 ** 26);
+  readonly memories: SharedMemories;
+  readonly doorbells: Doorbells;
+
+  constructor(runDir: string, id: string) {
+    this.ipc = new Ipc({ runDir, task: id.repeat(32) });
+    this.memories = new SharedMemories(runDir, this.arena);
+    this.doorbells = new Doorbells(runDir);
+  }
+
+  close(): void {
+    this.ipc.close();
+    this.doorbells.close();
+    this.memories.close();
+  }
+}
+
+/** A client with real rings, real doorbells and one slot per descriptor. */
+class Client {
+  readonly driver: DriverClient;
+  readonly received: Uint8Array[] = [];
+  resets = 0;
+  #where = 0;
+  #address = 0;
+  readonly #arena: Arena;
+
+  private constructor(driver: DriverClient, arena: Arena) {
+    this.driver = driver;
+    this.#arena = arena;
+  }
+
+  static async open(task: Task, port: Capability): Promise<Client> {
+    let client: Client | undefined;
+    const driver = await DriverClient.open(task, port, {
+      name: 'virtnet',
+      onInterrupt: () => client?.drain(),
+      onNeedsReset: () => {
+        if (client) client.resets += 1;
+      },
+    });
+    client = new Client(driver, task.arena);
+    const memory = await driver.allocate(RINGS + 2 * ENTRIES * SLOT);
+    client.#where = memory.where + RINGS;
+    client.#address = memory.address + RINGS;
+    for (const queue of [0, 1])
+      await driver.configureQueue(queue, memory, queue * queueBytes(ENTRIES), ENTRIES);
+    await driver.start(featureSet(NET_F_MAC, NET_F_MRG_RXBUF));
+    for (let n = 0; n < ENTRIES; n++) driver.queue(0).add(client.#address + n * SLOT, SLOT, true);
+    driver.queue(0).flush();
+    return client;
+  }
+
+  send(frame: Uint8Array, address?: number): void {
+    const queue = this.driver.queue(1);
+    while (queue.pop() >= 0);
+    const slot = ENTRIES;
+    this.#arena.u8.fill(0, this.#where + slot * SLOT, this.#where + slot * SLOT + 12);
+    this.#arena.u8.set(frame, this.#where + slot * SLOT + 12);
+    queue.add(address ?? this.#address + slot * SLOT, 12 + frame.length, false);
+    if (queue.flush()) this.driver.notify();
+  }
+
+  drain(): void {
+    const queue = this.driver.queue(0);
+    for (let head = queue.pop(); head >= 0; head = queue.pop()) {
+      const at = this.#where + head * SLOT;
+      this.received.push(this.#arena.u8.slice(at + 12, at + queue.usedLength));
+      queue.add(this.#address + head * SLOT, SLOT, true);
+    }
+    queue.flush();
+  }
+}
+
+let dir: TestRunDir;
+let server: Task;
+let gate: Gate;
+let lan: Switch;
+let lines: string[];
+let root: Capability;
+const tasks: Task[] = [];
+
+async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4): Promise<void> {
+  const end = createGate();
+  const list = listLog();
+  lines = list.lines;
+  gate = await server.ipc.serve(end);
+  lan = new Switch(server, {
+    ports,
+    queueSize: 256,
+    assignMacs: true,
+    log: list.log,
+    ...(accepts ? { accepts } : {}),
+  });
+  gate.setRoot([bind(Factory, factoryHandlers(gate, lan, server.memories, list.log))]);
+  lan.start();
+  root = rootCapability(end);
+}
+
+function task(id: string): Task {
+  const made = new Task(dir.path, id);
+  tasks.push(made);
+  return made;
+}
+
+async function create(client: Task, ...texts: string[]): Promise<Capability> {
+  const { object } = await client.ipc
+    .client(Factory, root)
+    .create({ type: 0, arguments: texts.map((text) => ({ text })) });
+  return object as Capability;
+}
+
+beforeEach(() => {
+  dir = testRunDir();
+  server = new Task(dir.path, 's');
+});
+
+afterEach(() => {
+  lan.close();
+  for (const made of tasks.splice(0)) made.close();
+  server.close();
+  expect(readdirSync(`${dir.path}/m`)).toEqual([]);
+  expect(readdirSync(`${dir.path}/b`)).toEqual([]);
+  dir[Symbol.dispose]();
+});
+
+describe('Switch with clients in shared memory', () => {
+  it('carries frames between two clients', async () => {
+    await serve();
+    const [ta, tb] = [task('a'), task('b')];
+    const a = await Client.open(ta, await create(ta, 'name=a', 'mac=02:00:00:00:00:0a'));
+    const b = await Client.open(tb, await create(tb));
+    expect(formatMac(a.driver.mac as Uint8Array)).toBe('02:00:00:00:00:0a');
+    a.send(ethernet(-1, 0, { length: 1514 }));
+    await expect.poll(() => b.received).toEqual([ethernet(-1, 0, { length: 1514 })]);
+    for (let n = 0; n < 100; n++) {
+      b.send(ethernet(0, 1, { seed: n }));
+      await expect.poll(() => a.received.length, { interval: 0 }).toBe(n + 1);
+    }
+    expect(a.received.at(-1)).toEqual(ethernet(0, 1, { seed: 99 }));
+  });
+
+  it('offers exactly MAC, MRG_RXBUF, INDIRECT_DESC and VERSION_1', async () => {
+    await serve();
+    const ta = task('a');
+    const a = await Client.open(ta, await create(ta));
+    expect(a.driver.features).toEqual({ lo: 0x8020, hi: 1 });
+    expect(a.driver.queueSize(0)).toBe(256);
+    await a.driver.close();
+  });
+
+  it('removes a port when its last holder ends, and the number is free again', async () => {
+    await serve(undefined, 2);
+    const [ta, tb] = [task('a'), task('b')];
+    const first = await create(ta, 'mac=02:00:00:00:00:0a');
+    await create(tb);
+    const a = await Client.open(ta, first);
+    a.send(ethernet(-1, 0));
+    await expect.poll(() => lan.forwarder.macs.size).toBe(1);
+    await expect(create(tb)).rejects.toMatchObject({
+      errno: 12,
+      message: expect.stringContaining('No port available'),
+    });
+    await tb.ipc.client(Meta, root).taskGone({ task: ta.ipc.task });
+    expect([lan.ports.count, lan.forwarder.macs.size]).toEqual([1, 0]);
+    const again = await create(tb, 'mac=02:00:00:00:00:0a');
+    expect(again.object).not.toBe(first.object);
+  });
+
+  it('stops a port whose driver breaks the ring; it can reset and go on, others never notice', async () => {
+    await serve();
+    const [ta, tb] = [task('a'), task('b')];
+    const a = await Client.open(ta, await create(ta, 'name=bad'));
+    const b = await Client.open(tb, await create(tb));
+    a.send(ethernet(-1, 0), 0x7000_0000);
+    await expect.poll(() => a.resets).toBe(1);
+    expect(lines.at(-1)).toMatch(/VSwitch: ERROR: Port 'bad': .*must lie inside one registered region/);
+    b.send(ethernet(-1, 1));
+    await expect.poll(() => lan.forwarder.counters.rxPackets[1] ?? 0).toBe(0);
+    expect(b.resets).toBe(0);
+    await a.driver.reset();
+    expect(a.driver.status).toBe(3);
+  });
+
+  it('says why it refuses, to the caller and in its log', async () => {
+    await serve();
+    const ta = task('a');
+    await create(ta, 'mac=02:00:00:00:00:0a');
+    const cases: [string[], number, string][] = [
+      [['mac=02:00:00:00:00:0a', 'name=b'], 12, "Rejecting port 'b'. MAC address already in use."],
+      [['ds-max=81'], 22, 'must be 1..80'],
+      [['vlan=access=1', 'vlan=trunk=2'], 22, 'VLAN port cannot be access and trunk simultaneously.'],
+      [['hello=1'], 22, "Unknown option 'hello=1'"],
+    ];
+    for (const [texts, errno, message] of cases) {
+      await expect(create(ta, ...texts)).rejects.toMatchObject({
+        errno,
+        message: expect.stringContaining(message),
+      });
+      expect(lines.at(-1)).toContain(`VSwitch: ERROR: `);
+      expect(lines.at(-1)).toContain(message);
+    }
+    const factory = ta.ipc.client(Factory, root);
+    await expect(factory.create({ type: 7 })).rejects.toThrow('op_create: Invalid object type');
+    await expect(factory.create({ type: 0, arguments: [{ number: '1' }] })).rejects.toThrow(
+      'Unexpected type for argument 2',
+    );
+    expect(lan.ports.count).toBe(1);
+  });
+
+  it('lets a client register ds-max dataspaces and no more', async () => {
+    await serve();
+    const ta = task('a');
+    const driver = await DriverClient.open(ta, await create(ta, 'ds-max=3'), {
+      name: 'virtnet',
+      onInterrupt: () => {},
+    });
+    for (let n = 0; n < 3; n++) await driver.allocate(4096);
+    await expect(driver.allocate(4096)).rejects.toMatchObject({ errno: 12 });
+    await driver.close();
+  });
+
+  it('accepts only trusted dataspaces when it was told to', async () => {
+    let trusted = '';
+    await serve(({ name }) => name === trusted);
+    const ta = task('a');
+    const driver = await DriverClient.open(ta, await create(ta), { name: 'virtnet', onInterrupt: () => {} });
+    await expect(driver.allocate(4096)).rejects.toMatchObject({ errno: 22 });
+    const mapping = ta.memories.create(4096);
+    trusted = mapping.ref.name;
+    await driver.register(mapping);
+    await driver.close();
+  });
+});
+
+describe('statistics reader', () => {
+  it('shows ports and counters at each sync', async () => {
+    await serve();
+    const [ta, tb] = [task('a'), task('b')];
+    const a = await Client.open(ta, await create(ta, 'name=lan', 'mac=02:00:00:00:00:0a'));
+    await Client.open(tb, await create(tb));
+    const { object } = await ta.ipc.client(Factory, root).create({ type: 1 });
+    const reader = ta.ipc.client(SwitchStatistics, object as Capability);
+    const { memory } = await reader.getBuffer();
+    const page = ta.memories.open(memory as SharedMemoryRef);
+    expect(page.ref.writable).toBe(false);
+    a.send(ethernet(-1, 0, { length: 100 }));
+    await expect.poll(() => lan.forwarder.counters.txPackets[1]).toBe(1);
+    await reader.sync();
+    const { view, u8 } = ta.arena;
+    const u64 = (at: number) => Number(view.getBigUint64(page.offset + at, true));
+    const first = STATISTICS.ARRAY;
+    const second = first + PORT_STATISTICS.SIZE;
+    expect([u64(STATISTICS.AGE), u64(STATISTICS.MAX_PORTS)]).toEqual([2, 4]);
+    expect([u64(first + PORT_STATISTICS.RX_NUM), u64(first + PORT_STATISTICS.RX_BYTES)]).toEqual([1, 112]);
+    expect([u64(second + PORT_STATISTICS.TX_NUM), u64(second + PORT_STATISTICS.TX_BYTES)]).toEqual([1, 112]);
+    const name = page.offset + first + PORT_STATISTICS.NAME;
+    expect(Buffer.from(u8.slice(name, name + 4)).toString()).toBe('lan\0');
+    expect(u8[page.offset + first + PORT_STATISTICS.MAC + 5]).toBe(0x0a);
+    expect(u8[page.offset + second + PORT_STATISTICS.IN_USE]).toBe(1);
+    expect(u8[page.offset + second + PORT_STATISTICS.SIZE + PORT_STATISTICS.IN_USE]).toBe(0);
+  });
+});

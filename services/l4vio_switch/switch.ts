@@ -1,0 +1,212 @@
+/**
+ * The switch as a whole: ports come and go, each an L4virtio device of its own, and one pump moves the frames.
+ *
+ * A port exists three times: in the port list (who it is), as a device server (set-up by its driver, over
+ * capabilities), and as an endpoint of the forwarder (frames). They are made and taken apart here, together.
+ */
+import type { Capability } from '#common/ipc/capability';
+import type { Gate } from '#common/ipc/gate';
+import type { Binding } from '#common/ipc/service';
+import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
+import type { Arena } from '#common/shm/arena';
+import type { SharedMemoryRef } from '#common/shm/dataspace';
+import { Pump } from '#common/shm/pump';
+import { DEVICE_ID_NET, NET_CONFIG_SIZE } from '#common/virtio/config_page';
+import {
+  F_INDIRECT_DESC,
+  type Features,
+  featureSet,
+  hasFeature,
+  NET_F_MAC,
+  NET_F_MRG_RXBUF,
+} from '#common/virtio/features';
+import type { Endpoint } from './endpoint.ts';
+import type { PortSpec } from './factory_args.ts';
+import { Forwarder } from './forward.ts';
+import { type Log, Throttle } from './log.ts';
+import { formatMac } from './mac_address.ts';
+import type { Options } from './options.ts';
+import { type Port, PortList } from './port_list.ts';
+import { Scheduler } from './scheduler.ts';
+import { statisticsBytes, writeStatistics } from './statistics.ts';
+import { SCRATCH_BYTES, VirtioPort } from './virtio_port.ts';
+
+const RX = 0;
+const TX = 1;
+/** Dataspaces that a NIC's driver may register: its rings and its packet buffers, with room to grow. */
+const NIC_DS_MAX = 16;
+
+export interface SwitchEnv extends DeviceEnv {
+  readonly arena: Arena;
+}
+
+export interface SwitchOptions extends Pick<Options, 'ports' | 'queueSize' | 'assignMacs'> {
+  readonly log: Log;
+  /** Which dataspaces clients may register; default all. */
+  readonly accepts?: (memory: SharedMemoryRef) => boolean;
+}
+
+/** A port whose driver is behind a capability. */
+export interface ServedPort {
+  readonly port: Port;
+  readonly server: DeviceServer;
+}
+
+export class Switch {
+  readonly ports: PortList;
+  readonly forwarder: Forwarder;
+  readonly #env: SwitchEnv;
+  readonly #options: SwitchOptions;
+  readonly #scheduler: Scheduler;
+  readonly #pump: Pump;
+  readonly #scratch: number;
+  readonly #servers = new Map<number, DeviceServer>();
+
+  constructor(env: SwitchEnv, options: SwitchOptions) {
+    this.#env = env;
+    this.#options = options;
+    this.ports = new PortList({ maxPorts: options.ports, assignMacs: options.assignMacs, log: options.log });
+    this.forwarder = new Forwarder(options.ports, options.log);
+    this.#scheduler = new Scheduler(this.forwarder);
+    this.#pump = new Pump(this.#scheduler);
+    this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
+  }
+
+  start(): void {
+    this.#pump.start();
+  }
+
+  /** Stops all traffic and gives all memory of the ports back. */
+  close(): void {
+    this.#pump.stop();
+    for (const { number } of this.ports.all()) this.removePort(number);
+  }
+
+  /** Makes a port for a client; it goes with the last task that holds it. Throws L4Error. */
+  createPort(gate: Gate, spec: PortSpec, holder: string): Capability {
+    const port = this.ports.create(spec);
+    const { bindings } = this.#serve(port, port.spec.dsMax);
+    const mac = port.mac ? formatMac(port.mac) : 'none';
+    this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
+    return gate.export(bindings, { holder, onGone: () => this.removePort(port.number) });
+  }
+
+  /** Makes the port of a NIC driven by another task. Throws L4Error ENOMEM. */
+  createNicPort(): Port {
+    return this.ports.createNic(NIC_DS_MAX);
+  }
+
+  /** Serves a NIC's port to its driver, who is to get the bindings. */
+  serveNic(port: Port): readonly Binding[] {
+    return this.#serve(port, NIC_DS_MAX).bindings;
+  }
+
+  /** The NIC's driver is gone: the port stays, and nothing is behind it. */
+  silenceNic(number: number): void {
+    this.#disconnect(number);
+  }
+
+  /** Connects a NIC that this process drives to its port. `activate` is to be called at its interrupts. */
+  connectNic(number: number, make: (forwarder: Forwarder, scratch: number) => Endpoint): void {
+    this.forwarder.connect(number, make(this.forwarder, this.#scratchOf(number)), {});
+    this.activate(number);
+  }
+
+  /** There may be frames at a port: gets the pump going. */
+  activate(number: number): void {
+    this.#scheduler.activate(number);
+    this.#pump.kick();
+  }
+
+  /** Takes a port away: addresses are forgotten, the number is free again. */
+  removePort(number: number): void {
+    const port = this.ports.get(number);
+    if (!port) return;
+    this.#disconnect(number);
+    this.ports.remove(number);
+    this.#options.log.info('port', `Removed port '${port.name}' (${number})`);
+  }
+
+  /** Bytes of the statistics page. */
+  get statisticsBytes(): number {
+    return statisticsBytes(this.#options.ports);
+  }
+
+  /** Writes the statistics page at an offset of the arena. */
+  writeStatistics(at: number): void {
+    writeStatistics(this.#env.arena, at, this.#options.ports, this.ports, this.forwarder.counters);
+  }
+
+  #serve(port: Port, dsMax: number): DeviceServer {
+    const { number, name } = port;
+    const { log, queueSize, accepts } = this.#options;
+    const errors = new Throttle((text) => log.error(text));
+    const warnings = new Throttle((text) => log.warn('request', text));
+    try {
+      const server: DeviceServer = new DeviceServer(this.#env, {
+        deviceId: DEVICE_ID_NET,
+        features: offeredFeatures(port),
+        queues: [queueSize, queueSize],
+        config: netConfig(port.mac),
+        dsMax,
+        name: `port '${name}'`,
+        onConfigured: () => this.#startPort(endpoint, server, number),
+        onReset: () => endpoint.stop(),
+        onKick: () => this.activate(number),
+        onError: (reason) => errors.say(`Port '${name}': ${reason}`),
+        ...(accepts ? { accepts } : {}),
+      });
+      const endpoint = new VirtioPort({
+        number,
+        nic: port.kind === 'nic',
+        memory: this.#env.arena,
+        scratch: this.#scratchOf(number),
+        forwarder: this.forwarder,
+        device: {
+          fail: (error) => server.device.fail(error.message),
+          interrupt: () => server.device.interrupt(),
+          invalidRequest: () => warnings.say(`Port '${name}': Invalid request`),
+        },
+      });
+      this.#servers.set(number, server);
+      this.forwarder.connect(number, endpoint, port.spec);
+      return server;
+    } catch (err) {
+      // No memory for the config page: the number must not stay taken.
+      this.ports.remove(number);
+      throw err;
+    }
+  }
+
+  #startPort(endpoint: VirtioPort, { device }: DeviceServer, number: number): void {
+    const [rx, tx] = [device.queue(RX), device.queue(TX)];
+    if (!rx || !tx) throw new Error(`Broken invariant: port ${number} is configured without queues`);
+    endpoint.start(rx, tx, hasFeature(device.features, NET_F_MRG_RXBUF));
+    this.#options.log.debug('port', `Port ${number} runs`);
+    // What the driver sent before it was ready has had its notification already.
+    this.activate(number);
+  }
+
+  #disconnect(number: number): void {
+    this.#scheduler.forget(number);
+    this.forwarder.disconnect(number);
+    this.#servers.get(number)?.close();
+    this.#servers.delete(number);
+  }
+
+  #scratchOf(number: number): number {
+    return this.#scratch + number * SCRATCH_BYTES;
+  }
+}
+
+function offeredFeatures({ mac }: Port): Features {
+  const bits = [NET_F_MRG_RXBUF, F_INDIRECT_DESC];
+  return featureSet(...bits, ...(mac ? [NET_F_MAC] : []));
+}
+
+/** mac[6], status u16, max_virtqueue_pairs u16: the last two unused (F3.7). */
+function netConfig(mac: Uint8Array | undefined): Uint8Array {
+  const config = new Uint8Array(NET_CONFIG_SIZE);
+  if (mac) config.set(mac);
+  return config;
+}

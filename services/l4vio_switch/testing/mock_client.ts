@@ -1,0 +1,244 @@
+/**
+ * Virtio clients for tests of the data plane: several ports in one memory, as the switch sees them in its arena.
+ *
+ * Each client has an RX and a TX ring and buffer slots; it writes descriptors by hand, so that it can also write
+ * wrong ones. `offset` shifts all of its buffers, to try alignments.
+ */
+import { Memory } from '#common/memory';
+import { DeviceQueue } from '#common/virtio/device_queue';
+import type { RingError } from '#common/virtio/errors';
+import { F_INDIRECT_DESC, F_VERSION_1, featureSet } from '#common/virtio/features';
+import {
+  DESC_F_NEXT,
+  DESC_F_WRITE,
+  DESC_SIZE,
+  layoutQueue,
+  type QueueLayout,
+  queueBytes,
+} from '#common/virtio/layout';
+import { Regions } from '#common/virtio/regions';
+import { Forwarder } from '../forward.ts';
+import { Log, type Sink } from '../log.ts';
+import { MacTable } from '../mac_table.ts';
+import { Scheduler } from '../scheduler.ts';
+import { SCRATCH_BYTES, VirtioPort } from '../virtio_port.ts';
+import type { VlanSpec } from '../vlan.ts';
+
+export const SLOT = 2048;
+const CLIENT_BYTES = 2 * 1024 * 1024;
+const HEADER = 12;
+
+/** A log that keeps its lines. */
+export function listLog(): { log: Log; lines: string[] } {
+  const lines: string[] = [];
+  const sink: Sink = { out: (line) => lines.push(line), err: (line) => lines.push(line) };
+  return { log: new Log(sink), lines };
+}
+
+/** One ring as its driver sees it. */
+export class Ring {
+  readonly layout: QueueLayout;
+  readonly #memory: Memory;
+  seen = 0;
+
+  constructor(memory: Memory, layout: QueueLayout) {
+    this.#memory = memory;
+    this.layout = layout;
+  }
+
+  setDesc(i: number, address: number, len: number, flags: number, next: number): void {
+    const at = this.layout.desc + i * DESC_SIZE;
+    this.#memory.view.setBigUint64(at, BigInt(address), true);
+    this.#memory.view.setUint32(at + 8, len, true);
+    this.#memory.view.setUint16(at + 12, flags, true);
+    this.#memory.view.setUint16(at + 14, next, true);
+  }
+
+  makeAvailable(head: number): void {
+    const { avail, size } = this.layout;
+    const { u16 } = this.#memory;
+    const idx = u16[avail / 2 + 1] as number;
+    u16[avail / 2 + 2 + (idx % size)] = head;
+    u16[avail / 2 + 1] = idx + 1;
+  }
+
+  get usedIdx(): number {
+    return this.#memory.u16[this.layout.used / 2 + 1] as number;
+  }
+
+  get suppressed(): boolean {
+    return this.#memory.u16[this.layout.used / 2] === 1;
+  }
+
+  /** Takes the next used element, or undefined. */
+  take(): { id: number; len: number } | undefined {
+    if (this.seen === this.usedIdx) return undefined;
+    const at = this.layout.used / 4 + 1 + 2 * (this.seen % this.layout.size);
+    this.seen = (this.seen + 1) & 0xffff;
+    return { id: this.#memory.u32[at] as number, len: this.#memory.u32[at + 1] as number };
+  }
+}
+
+export interface ClientOptions {
+  readonly size?: number;
+  readonly mergeable?: boolean;
+  readonly nic?: boolean;
+  readonly offset?: number;
+  readonly vlan?: VlanSpec;
+}
+
+/** A port of the switch under test and the client behind it. */
+export class MockClient {
+  readonly port: VirtioPort;
+  readonly rx: Ring;
+  readonly tx: Ring;
+  readonly errors: RingError[] = [];
+  interrupts = 0;
+  invalid = 0;
+  readonly #memory: Memory;
+  readonly #slots: number;
+  #nextTx = 0;
+  #nextRx = 0;
+
+  constructor(lab: MockSwitch, number: number, base: number, options: ClientOptions) {
+    const size = options.size ?? 256;
+    this.#memory = lab.memory;
+    const txAt = base + queueBytes(size);
+    this.rx = new Ring(lab.memory, layoutQueue(size, base));
+    this.tx = new Ring(lab.memory, layoutQueue(size, txAt));
+    this.#slots = Math.ceil((txAt + queueBytes(size)) / SLOT) * SLOT + (options.offset ?? 0);
+    const regions = new Regions(2);
+    regions.add(base, CLIENT_BYTES, base, true);
+    const features = featureSet(F_VERSION_1, F_INDIRECT_DESC);
+    this.port = new VirtioPort({
+      number: number,
+      nic: options.nic ?? false,
+      memory: lab.memory,
+      scratch: number * SCRATCH_BYTES,
+      forwarder: lab.forwarder,
+      device: {
+        fail: (error) => this.errors.push(error),
+        interrupt: () => {
+          this.interrupts += 1;
+        },
+        invalidRequest: () => {
+          this.invalid += 1;
+        },
+      },
+    });
+    const rx = new DeviceQueue(lab.memory, this.rx.layout, features, regions, 'rx');
+    const tx = new DeviceQueue(lab.memory, this.tx.layout, features, regions, 'tx');
+    this.port.start(rx, tx, options.mergeable ?? false);
+  }
+
+  /** Offset of slot `i`; RX slots come first, then as many TX slots. */
+  slot(i: number): number {
+    return this.#slots + i * SLOT;
+  }
+
+  /** Offers a receive chain with pieces of these lengths. */
+  give(lens: readonly number[] = [1526]): void {
+    const { size } = this.rx.layout;
+    const head = this.#nextRx;
+    for (const [n, len] of lens.entries()) {
+      const i = this.#nextRx;
+      this.#nextRx = (i + 1) % size;
+      const last = n === lens.length - 1;
+      this.rx.setDesc(i, this.slot(i), len, DESC_F_WRITE | (last ? 0 : DESC_F_NEXT), last ? 0 : this.#nextRx);
+    }
+    this.rx.makeAvailable(head);
+  }
+
+  /** Sends header and frame in pieces that end after each of `cuts` bytes (header included). */
+  send(frame: Uint8Array, cuts: readonly number[] = [], header = new Uint8Array(HEADER)): void {
+    const { size } = this.tx.layout;
+    const bytes = new Uint8Array([...header, ...frame]);
+    const head = this.#nextTx;
+    const ends = [...cuts.filter((cut) => cut > 0 && cut < bytes.length), bytes.length];
+    let start = 0;
+    for (const [n, end] of ends.entries()) {
+      const i = this.#nextTx;
+      this.#nextTx = (i + 1) % size;
+      const at = this.slot(size + i);
+      this.#memory.u8.set(bytes.subarray(start, end), at);
+      const last = n === ends.length - 1;
+      this.tx.setDesc(i, at, end - start, last ? 0 : DESC_F_NEXT, last ? 0 : this.#nextTx);
+      start = end;
+    }
+    this.tx.makeAvailable(head);
+  }
+
+  /** Everything received since the last call: one entry per used element, header included. */
+  received(): Uint8Array[] {
+    const frames: Uint8Array[] = [];
+    for (let used = this.rx.take(); used !== undefined; used = this.rx.take())
+      frames.push(this.#collect(used.id, used.len));
+    return frames;
+  }
+
+  #collect(head: number, length: number): Uint8Array {
+    const bytes: number[] = [];
+    const { desc } = this.rx.layout;
+    for (
+      let i = head;
+      bytes.length < length;
+      i = this.#memory.u16[(desc + i * DESC_SIZE + 14) / 2] as number
+    ) {
+      const len = this.#memory.u32[(desc + i * DESC_SIZE + 8) / 4] as number;
+      const at = this.slot(i);
+      bytes.push(...this.#memory.u8.subarray(at, at + Math.min(len, length - bytes.length)));
+    }
+    return Uint8Array.from(bytes);
+  }
+}
+
+export class MockSwitch {
+  readonly memory: Memory;
+  readonly forwarder: Forwarder;
+  readonly scheduler: Scheduler;
+  readonly clients: MockClient[] = [];
+  readonly lines: string[];
+
+  constructor(maxPorts = 8) {
+    const { log, lines } = listLog();
+    this.lines = lines;
+    this.memory = new Memory(new ArrayBuffer((maxPorts + 2) * CLIENT_BYTES));
+    this.forwarder = new Forwarder(maxPorts, log, new MacTable(1));
+    this.scheduler = new Scheduler(this.forwarder);
+  }
+
+  add(options: ClientOptions = {}): MockClient {
+    return this.#add(this.clients.length, options);
+  }
+
+  addMonitor(options: ClientOptions = {}): MockClient {
+    return this.#add(this.forwarder.monitor, options);
+  }
+
+  /** Kicks the client's port and lets the switch run until there is nothing to do. */
+  run(...clients: MockClient[]): void {
+    for (const client of clients) this.scheduler.activate(this.clients.indexOf(client));
+    while (this.scheduler.poll());
+  }
+
+  #add(number: number, options: ClientOptions): MockClient {
+    const client = new MockClient(this, number, (number + 1) * CLIENT_BYTES, options);
+    this.clients[number] = client;
+    this.forwarder.connect(number, client.port, options.vlan ?? {});
+    return client;
+  }
+}
+
+const mac = (n: number): number[] => [0x02, 0, 0, 0, n >>> 8, n & 0xff];
+
+/** An Ethernet frame with a recognisable payload. `to` and `from` are client numbers; `to` -1 is broadcast. */
+export function ethernet(
+  to: number,
+  from: number,
+  options: { length?: number; vlan?: number; seed?: number } = {},
+): Uint8Array {
+  const { length = 60, vlan, seed = 0 } = options;
+  const tag = vlan === undefined ? [] : [0x81, 0, vlan >>> 8, vlan & 0xff];
+  const head = [...(to < 0 ? [255, 255, 255, 255, 255, 255] : mac(to)), ...mac(from), ...tag, 0x08, 0x00];
+  return Uint8Array.from({ length }, (_, n) => head[n] ?? (n * 7 + seed) & 0xff);
+}

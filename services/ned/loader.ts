@@ -1,0 +1,110 @@
+/**
+ * Loading back ends: how a launch record becomes a running program.
+ *
+ * `spawn`, the only one so far, starts each task as a child process of ned. Others (somebody else starts
+ * the process, which fetches its record) implement the same interface.
+ */
+import { spawn } from 'node:child_process';
+import { unlinkSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { isatty } from 'node:tty';
+import { fileURLToPath } from 'node:url';
+import { l4lab as m } from '../../proto/gen/messages.js';
+
+/** How a task ended. */
+export interface TaskEnd {
+  /** 0..255; 128 + signal number when a signal ended it. */
+  readonly status: number;
+  readonly signal: string | undefined;
+  /** Set when the process could not even be started. */
+  readonly problem?: string;
+}
+
+export interface TaskProcess {
+  /** 0 if it could not be started. */
+  readonly pid: number;
+  readonly stdout: Readable | null;
+  readonly stderr: Readable | null;
+  readonly ended: Promise<TaskEnd>;
+  kill(signal: 'SIGTERM' | 'SIGKILL'): void;
+}
+
+export interface StartOptions {
+  /** File descriptor of ned that becomes the task's stdout, byte for byte; undefined: a pipe. */
+  readonly rawStdout?: number | undefined;
+  /** File descriptor of ned for the task's stdin and stdout: it talks to a person. */
+  readonly console?: number | undefined;
+  /** ned's own stdin is handed on. */
+  readonly inheritStdin?: boolean;
+}
+
+export interface LoadBackend {
+  start(record: m.ILaunchRecord & { task: string }, options: StartOptions): TaskProcess;
+}
+
+/** Variables of ned's own environment that a Node process needs. */
+const NEEDED = /^(PATH|NODE_.*|L4LAB_RUN_DIR)$/;
+
+/** Starts tasks as child processes of this one. */
+export class SpawnBackend implements LoadBackend {
+  readonly #runDir: string;
+  readonly #taskMain: string;
+  /** Node's own options that a child needs as well, e.g. a loader for TypeScript. */
+  readonly #flags: readonly string[];
+
+  constructor(runDir: string, flags: readonly string[] = process.execArgv) {
+    this.#runDir = runDir;
+    this.#taskMain = process.env.L4LAB_TASK_MAIN ?? fileURLToPath(import.meta.resolve('#common/task/start'));
+    this.#flags = flags;
+  }
+
+  start(record: m.ILaunchRecord & { task: string }, options: StartOptions): TaskProcess {
+    const path = join(this.#runDir, 't', record.task);
+    writeFileSync(path, m.LaunchRecord.encode(record).finish(), { mode: 0o600 });
+    const inherited = Object.entries(process.env).filter(([name]) => NEEDED.test(name));
+    const terminal = options.console;
+    const child = spawn(process.execPath, [...this.#flags, this.#taskMain], {
+      stdio: [
+        terminal ?? (options.inheritStdin ? 0 : 'ignore'),
+        terminal ?? options.rawStdout ?? 'pipe',
+        'pipe',
+      ],
+      env: { ...Object.fromEntries(inherited), L4LAB_RUN_DIR: this.#runDir, L4LAB_RECORD: path },
+    });
+    const ended = new Promise<TaskEnd>((resolve) => {
+      child.once('error', (err) => resolve({ status: 127, signal: undefined, problem: err.message }));
+      child.once('exit', (code, signal) => {
+        removeQuietly(path);
+        resolve({
+          status: code ?? 128 + (signal ? constants.signals[signal] : 0),
+          signal: signal ?? undefined,
+        });
+      });
+    });
+    return {
+      pid: child.pid ?? 0,
+      stdout: child.stdout,
+      stderr: child.stderr,
+      ended,
+      kill: (signal) => void child.kill(signal),
+    };
+  }
+}
+
+/** The record of a task that died before it could take it. */
+function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Taken: that is the rule.
+  }
+}
+
+/** File descriptor of the terminal that a person sits at, if ned has one. */
+export function consoleDescriptor(env: NodeJS.ProcessEnv): number | undefined {
+  const given = Number(env.L4LAB_CONSOLE_FD);
+  if (env.L4LAB_CONSOLE_FD && Number.isInteger(given)) return given;
+  return isatty(0) ? 0 : undefined;
+}

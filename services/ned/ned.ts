@@ -1,0 +1,240 @@
+/**
+ * One ned: puts together the objects that it serves, its tasks, and the interpreter.
+ */
+import { arch } from 'node:os';
+import { basename } from 'node:path';
+import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
+import type { Gate } from '#common/ipc/gate';
+import { Ipc } from '#common/ipc/ipc';
+import { bind } from '#common/ipc/service';
+import type { TaskEnv } from '#common/task/env';
+import { Lab, Meta, Parent } from '../../proto/gen/services.js';
+import { builtinPrograms } from './builtins.ts';
+import { Channels } from './channels.ts';
+import { CommandServer } from './command.ts';
+import type { LuaValue } from './engine/marshal.ts';
+import type { InterpreterThread } from './engine/thread.ts';
+import { serveFactory } from './factory.ts';
+import { toHostError } from './host_error.ts';
+import { consoleDescriptor, type LoadBackend, SpawnBackend, type StartOptions } from './loader.ts';
+import { LogSink, LogTags, OwnLog } from './log.ts';
+import type { NedOptions } from './options.ts';
+import { labHandlers, parentHandlers, type ScriptState } from './parent.ts';
+import { References } from './references.ts';
+import { Rom } from './rom.ts';
+import { Script } from './script.ts';
+import { ScriptFiles } from './script_files.ts';
+import { type Task, Tasks } from './tasks.ts';
+
+/** Node's name of the processor to L4Re's. */
+const ARCH: Readonly<Record<string, string>> = {
+  x64: 'amd64',
+  ia32: 'x86',
+  arm64: 'arm64',
+  arm: 'arm',
+  riscv64: 'riscv',
+};
+const WHITE = 7;
+/** A server that does not answer at once must not delay the end of a task. */
+const TASK_GONE_MS = 1000;
+
+export class Ned {
+  readonly #env: TaskEnv;
+  readonly #options: NedOptions;
+  readonly #thread: InterpreterThread;
+  readonly #ipc: Ipc;
+  readonly #channels: Channels;
+  readonly #references: References;
+  readonly #tags: LogTags;
+  readonly #log: OwnLog;
+  readonly #tasks: Tasks;
+  readonly #commands: CommandServer;
+  readonly #state: ScriptState;
+  readonly #ownEnd = createGate();
+  readonly #events: LuaValue[] = [];
+  #gate: Gate | undefined;
+  #memAlloc: Capability | undefined;
+  #wake: ((event: LuaValue) => void) | undefined;
+  #finish: (status: number) => void = () => {};
+
+  constructor(
+    env: TaskEnv,
+    options: NedOptions,
+    thread: InterpreterThread,
+    backend: LoadBackend = new SpawnBackend(env.runDir),
+  ) {
+    this.#thread = thread;
+    this.#env = env;
+    this.#options = options;
+    const sink = new LogSink(env.stdout);
+    this.#log = new OwnLog(sink, env.name, { tag: env.name, color: WHITE });
+    this.#tags = new LogTags(sink);
+    this.#channels = new Channels(env.runDir);
+    this.#ipc = new Ipc({
+      runDir: env.runDir,
+      task: env.task,
+      nameOf: (gate) => this.#channels.describe(gate),
+      // A script's own waiting is reported with its line by script.ts.
+      onWaiting: (text) => {
+        if (!text.startsWith('Meta.')) this.#log.say(`Ned: ${text}`);
+      },
+    });
+    this.#references = new References(this.#ipc);
+    this.#commands = new CommandServer(this.#ipc, (event) => this.#post(event));
+    this.#state = { state: 'loading', name: options.script ?? '', error: '' };
+    this.#tasks = new Tasks({
+      backend,
+      sink,
+      channels: this.#channels,
+      references: this.#references,
+      parentFor: (task) => this.#parentFor(task),
+      taskGone: (task) => this.#taskGone(task),
+      streams: (task) => streamsOf(task),
+      onEnded: (task) => this.#onTaskEnded(task),
+    });
+  }
+
+  /** Runs to the end of ned's life; its exit status. */
+  async run(): Promise<number> {
+    const gate = await this.#ipc.serve(this.#ownEnd);
+    this.#gate = gate;
+    const rom = new Rom(
+      (this.#env.environment.get('L4LAB_ROM') ?? '').split(':').filter(Boolean),
+      builtinPrograms(),
+    );
+    const lab = this.#env.serverEnds.get('lab');
+    if (lab) (await this.#ipc.serve(lab)).setRoot([bind(Lab, labHandlers(this.#tasks, this.#state))]);
+
+    this.#log.say('Ned says: Hi World!');
+    for (const message of this.#options.messages) this.#log.complain(message);
+    const status = new Promise<number>((resolve) => {
+      this.#finish = resolve;
+    });
+    const script = this.#makeScript(gate, rom);
+    this.#thread.serve((name, args) => script.perform(name, args), toHostError);
+    this.#watchThread();
+    this.#env.signal.addEventListener('abort', () => this.#finish(0), { once: true });
+    try {
+      return await status;
+    } finally {
+      await Promise.all([this.#thread.terminate(), this.#tasks.stop()]);
+      this.#ipc.close();
+    }
+  }
+
+  #makeScript(gate: Gate, rom: Rom): Script {
+    const { caps } = this.#env;
+    this.#memAlloc = serveFactory({
+      gate,
+      ipc: this.#ipc,
+      references: this.#references,
+      memories: this.#env.memories,
+      arena: this.#env.arena,
+      tags: this.#tags,
+      iommu: caps.get('iommu'),
+    });
+    const plain = () => gate.export([]);
+    const log = plain();
+    this.#tags.set(log, this.#log.style);
+    const env = new Map<string, Capability>([
+      ['parent', plain()],
+      ['mem_alloc', this.#memAlloc],
+      ['mem', this.#memAlloc],
+      ['rm', plain()],
+      ['log', log],
+      ['factory', plain()],
+      ['scheduler', plain()],
+      ['rom', rom.serve(gate)],
+      ...caps,
+    ]);
+    return new Script({
+      ipc: this.#ipc,
+      channels: this.#channels,
+      references: this.#references,
+      tasks: this.#tasks,
+      tags: this.#tags,
+      log: this.#log,
+      files: new ScriptFiles(this.#ipc, env, rom, () => process.stdin),
+      commands: this.#commands,
+      env,
+      arch: ARCH[arch()] ?? arch(),
+      nextEvent: () => this.#nextEvent(),
+      onServe: () => this.#setState('serving'),
+      onScriptEnded: (failure) => this.#onScriptEnded(failure),
+    });
+  }
+
+  #setState(state: ScriptState['state'], error = ''): void {
+    if (this.#state.state === 'failed') return;
+    this.#state.state = state;
+    this.#state.error = error;
+    this.#tasks.changed();
+  }
+
+  #onScriptEnded(failure: string | undefined): void {
+    if (failure === undefined) this.#setState('serving');
+    else this.#setState('failed', failure);
+    if (this.#options.after === 'exit') this.#finish(failure === undefined ? 0 : 1);
+  }
+
+  /** The interpreter asks for work; with nothing left to do or to wait for, ned ends. */
+  #nextEvent(): Promise<LuaValue> {
+    const event = this.#events.shift();
+    if (event !== undefined) return Promise.resolve(event);
+    this.#endIfIdle();
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  #post(event: LuaValue): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    if (wake) wake(event);
+    else this.#events.push(event);
+  }
+
+  #endIfIdle(): void {
+    if (this.#tasks.busy) return;
+    const failed = this.#state.state === 'failed';
+    if (failed || this.#options.after === 'wait-and-exit') this.#finish(failed ? 1 : 0);
+  }
+
+  #onTaskEnded(task: Task): void {
+    if (!task.killed && task.exitCode !== 0) this.#log.complain(`Ned: ${task.epitaph}`);
+    this.#post({ kind: 'exit', task: task.id, code: task.exitCode });
+  }
+
+  #watchThread(): void {
+    this.#thread.ended.catch((err: unknown) => {
+      this.#log.complain(
+        `FATAL: Exception: the script interpreter died: ${err instanceof Error ? err.message : String(err)}.`,
+      );
+      this.#finish(1);
+    });
+  }
+
+  #parentFor(task: Task): { capability: Capability; close(): void } {
+    const gate = this.#gate as Gate;
+    const memAlloc = this.#memAlloc as Capability;
+    const capability = gate.export([bind(Parent, parentHandlers(this.#tasks, task, memAlloc))]);
+    return { capability, close: () => gate.destroy(capability) };
+  }
+
+  async #taskGone({ id }: Task): Promise<void> {
+    const gates = [rootCapability(this.#ownEnd), ...this.#env.caps.values()];
+    for (const { end } of this.#channels) gates.push(rootCapability(end));
+    const bound = gates.filter(({ gate }) => this.#channels.isBound(gate));
+    const options = { deadlineMs: TASK_GONE_MS };
+    await Promise.allSettled(bound.map((cap) => this.#ipc.client(Meta, cap).taskGone({ task: id }, options)));
+  }
+}
+
+/** Raw output for `l4lab run --raw TASK`; a person's terminal for ned-prompt. */
+function streamsOf(task: Task): StartOptions {
+  const { L4LAB_RAW_TASK, L4LAB_RAW_FD } = process.env;
+  const rawStdout = L4LAB_RAW_TASK === task.name && L4LAB_RAW_FD ? Number(L4LAB_RAW_FD) : undefined;
+  if (basename(task.argv[0] ?? '') !== 'ned-prompt') return { rawStdout };
+  const console = consoleDescriptor(process.env);
+  return { rawStdout, console, inheritStdin: true };
+}

@@ -1,0 +1,82 @@
+/**
+ * What ned holds: objects that scripts and namespaces refer to, counted, each known to Lua by a number.
+ *
+ * An object that a script created is held by ned's task from its creation; when the last of ned's own
+ * references goes, its server is told. Tasks that were given the object hold it themselves by then.
+ */
+import type { Capability } from '#common/ipc/capability';
+import { L4Error } from '#common/ipc/errors';
+import type { Ipc } from '#common/ipc/ipc';
+import { Meta } from '../../proto/gen/services.js';
+
+/** Telling a server about holders must not block ned for long. */
+const META_DEADLINE_MS = 2000;
+
+const keyOf = ({ gate, object }: Capability): string => `${gate}/${object}`;
+
+export class References {
+  readonly #ipc: Ipc;
+  readonly #counts = new Map<string, number>();
+  readonly #handles = new Map<number, Capability>();
+  #next = 1;
+
+  constructor(ipc: Ipc) {
+    this.#ipc = ipc;
+  }
+
+  /** One more reference to an object that ned holds already, e.g. because it has just created it. */
+  adopt(cap: Capability): void {
+    this.#counts.set(keyOf(cap), (this.#counts.get(keyOf(cap)) ?? 0) + 1);
+  }
+
+  /** One more reference; the server is told when it is ned's first. */
+  async acquire(cap: Capability): Promise<void> {
+    const first = !this.#counts.has(keyOf(cap));
+    this.adopt(cap);
+    if (first) await this.hold(cap, this.#ipc.task);
+  }
+
+  /** One reference less; the server is told when it was ned's last. */
+  release(cap: Capability): void {
+    const count = (this.#counts.get(keyOf(cap)) ?? 0) - 1;
+    if (count > 0) {
+      this.#counts.set(keyOf(cap), count);
+      return;
+    }
+    this.#counts.delete(keyOf(cap));
+    if (cap.object === 0) return;
+    const request = { task: this.#ipc.task };
+    // A server that is gone has no objects left either.
+    void this.#ipc
+      .client(Meta, cap)
+      .release(request, { deadlineMs: META_DEADLINE_MS })
+      .catch(() => {});
+  }
+
+  /** Makes a task a holder of an object. Gates themselves (object 0) have no holders. */
+  async hold(cap: Capability, task: string): Promise<void> {
+    if (cap.object !== 0) await this.#ipc.client(Meta, cap).hold({ task }, { deadlineMs: META_DEADLINE_MS });
+  }
+
+  /** The number by which Lua knows a capability that has been adopted or acquired. */
+  handleFor(cap: Capability): number {
+    const handle = this.#next++;
+    this.#handles.set(handle, cap);
+    return handle;
+  }
+
+  /** The capability of a handle. Throws L4Error EINVAL for a number that is none. */
+  get(handle: number): Capability {
+    const cap = this.#handles.get(handle);
+    if (!cap) throw new L4Error('EINVAL', `Cannot use capability ${handle} as there is none of that number`);
+    return cap;
+  }
+
+  /** Lua has collected its last reference. */
+  drop(handle: number): void {
+    const cap = this.#handles.get(handle);
+    if (!cap) return;
+    this.#handles.delete(handle);
+    this.release(cap);
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * The capability `rom`: a read-only namespace over directories, and the programs of l4lab itself.
+ *
+ * A name is looked for in the directories in order, then among the programs. A directory with the boot
+ * modules of a real L4Re system may hold ELF files named `io` or `curl`: those cannot run here, so the
+ * program of l4lab is taken.
+ */
+import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Capability, RIGHT_R } from '#common/ipc/capability';
+import { L4Error } from '#common/ipc/errors';
+import type { Gate } from '#common/ipc/gate';
+import { bind } from '#common/ipc/service';
+import { Dataspace, Namespace } from '../../proto/gen/services.js';
+
+/** [ELF-64 object file format, e_ident]: the first bytes of every ELF file. */
+const ELF_MAGIC = '\x7fELF';
+const MAX_COPY_BYTES = 2 ** 20;
+
+/** What a name in rom stands for. */
+export type RomEntry = { readonly path: string } | { readonly builtin: string };
+
+export class Rom {
+  readonly #dirs: readonly string[];
+  readonly #builtins: ReadonlySet<string>;
+  readonly #exported = new Map<string, Capability>();
+
+  constructor(dirs: readonly string[], builtins: Iterable<string>) {
+    this.#dirs = dirs;
+    this.#builtins = new Set(builtins);
+  }
+
+  /** The directories that are searched, for messages. */
+  get searched(): string {
+    return this.#dirs.join(', ') || 'no directory';
+  }
+
+  /** What a name stands for; undefined if nothing. Names leave the directories in no way but by links inside them. */
+  lookup(name: string): RomEntry | undefined {
+    const parts = name.split('/');
+    if (parts.some((part) => part === '' || part === '.' || part === '..' || part.includes('\0')))
+      return undefined;
+    for (const dir of this.#dirs) {
+      const path = join(dir, ...parts);
+      if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue;
+      if (this.#builtins.has(name) && isElf(path)) continue;
+      return { path };
+    }
+    return this.#builtins.has(name) ? { builtin: name } : undefined;
+  }
+
+  /** Names of all files at the top of the directories and of all programs, sorted. */
+  list(): string[] {
+    const names = new Set(this.#builtins);
+    for (const dir of this.#dirs) {
+      for (const entry of readdirSync(dir, { withFileTypes: true }))
+        if (!entry.isDirectory()) names.add(entry.name);
+    }
+    return [...names].sort();
+  }
+
+  /** Serves the namespace as an object of `gate`. */
+  serve(gate: Gate): Capability {
+    return gate.export([
+      bind(Namespace, {
+        query: ({ name }) => ({ capability: this.#open(gate, name) }),
+        register: () => {
+          throw new L4Error(
+            'EACCESS',
+            'Cannot register a name in rom as it is read-only: use create_namespace',
+          );
+        },
+        list: () => ({ names: this.list() }),
+      }),
+    ]);
+  }
+
+  #open(gate: Gate, name: string): Capability {
+    const entry = this.lookup(name);
+    if (!entry) {
+      throw new L4Error(
+        'ENOENT',
+        `Cannot find '${name}' in rom as there is no such file (searched: ${this.searched})`,
+      );
+    }
+    const key = 'path' in entry ? entry.path : `:${entry.builtin}`;
+    let cap = this.#exported.get(key);
+    if (!cap) {
+      cap = gate.export([bind(Dataspace, dataspaceOf(entry))], { rights: RIGHT_R });
+      this.#exported.set(key, cap);
+    }
+    return cap;
+  }
+}
+
+function dataspaceOf(entry: RomEntry) {
+  const path = 'path' in entry ? entry.path : '';
+  const builtin = 'builtin' in entry ? entry.builtin : '';
+  return {
+    info: () => ({ size: path ? sizeOf(path) : 0, writable: false, path, builtin }),
+    map: () => {
+      throw new L4Error('ENOSYS', 'Cannot map a file of rom: read it with CopyOut');
+    },
+    copyOut: ({ offset, size }: { offset: number; size: number }) => ({
+      data: path ? readAt(path, offset, Math.min(size, MAX_COPY_BYTES)) : new Uint8Array(0),
+    }),
+  };
+}
+
+function sizeOf(path: string): number {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (!stat) throw new L4Error('ENOENT', `Cannot read ${path} as it has been deleted`);
+  return stat.size;
+}
+
+function readAt(path: string, offset: number, size: number): Uint8Array {
+  const bytes = Buffer.allocUnsafe(size);
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (cause) {
+    throw new L4Error('EACCESS', `Cannot read ${path}: ${(cause as Error).message}`, { cause });
+  }
+  try {
+    return bytes.subarray(0, readSync(fd, bytes, 0, size, offset));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function isElf(path: string): boolean {
+  return Buffer.from(readAt(path, 0, ELF_MAGIC.length)).toString('latin1') === ELF_MAGIC;
+}

@@ -1,0 +1,278 @@
+/**
+ * What the interpreter's operations do: the main thread's half of every function of the L4 module.
+ *
+ * Lua knows capabilities by numbers (references.ts), tasks by ids. Each operation is one small method; what it
+ * throws becomes the error table of the script (l4re-facts.md 1.5).
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Capability, createGate, narrow, RIGHTS_ALL, rootCapability } from '#common/ipc/capability';
+import { errnoText, L4Error, toL4Error } from '#common/ipc/errors';
+import type { Ipc } from '#common/ipc/ipc';
+import type { l4lab as m } from '../../proto/gen/messages.js';
+import { Factory, Namespace } from '../../proto/gen/services.js';
+import type { Channels } from './channels.ts';
+import type { CommandServer } from './command.ts';
+import type { LuaValue } from './engine/marshal.ts';
+import { PROTO } from './factory.ts';
+import type { LogTags, OwnLog } from './log.ts';
+import type { References } from './references.ts';
+import type { ScriptFiles } from './script_files.ts';
+import type { Task, Tasks } from './tasks.ts';
+
+export interface ScriptContext {
+  readonly ipc: Ipc;
+  readonly channels: Channels;
+  readonly references: References;
+  readonly tasks: Tasks;
+  readonly tags: LogTags;
+  readonly log: OwnLog;
+  readonly files: ScriptFiles;
+  readonly commands: CommandServer;
+  /** L4.Env. */
+  readonly env: ReadonlyMap<string, Capability>;
+  readonly arch: string;
+  readonly nextEvent: () => Promise<LuaValue>;
+  readonly onServe: () => void;
+  readonly onScriptEnded: (failure: string | undefined) => void;
+}
+
+const SAY_WAITING_MS = 1000;
+
+type Args = readonly LuaValue[];
+
+const text = (value: LuaValue): string => (typeof value === 'string' ? value : '');
+const number = (value: LuaValue): number => Number(value ?? 0);
+const list = (value: LuaValue): LuaValue[] => (Array.isArray(value) ? value : []);
+const fields = (value: LuaValue): { [key: string]: LuaValue } =>
+  typeof value === 'object' && !Array.isArray(value) && !(value instanceof Uint8Array) ? value : {};
+
+export class Script {
+  readonly #context: ScriptContext;
+  /** Tasks that Lua has waited for or killed: nothing is left of them but their name. */
+  readonly #reaped = new WeakSet<Task>();
+
+  constructor(context: ScriptContext) {
+    this.#context = context;
+  }
+
+  /** Performs one operation; the values that Lua gets. Throws L4Error. */
+  async perform(operation: string, args: Args): Promise<LuaValue[]> {
+    const method = this.#operations[operation];
+    if (!method) throw new L4Error('ENOSYS', `ned has no operation ${operation}`);
+    const result = await method(args);
+    return result === undefined ? [] : Array.isArray(result) ? result : [result];
+  }
+
+  readonly #operations: Record<string, (args: Args) => LuaValue | Promise<LuaValue>> = {
+    info: () => ({ kip: 'L4 Microkernel interface of l4lab', arch: this.#context.arch, platform: 'pc' }),
+    env: () => {
+      const entries = [...this.#context.env].map(([name, cap]): [string, LuaValue] => [
+        name,
+        this.#handle(cap),
+      ]);
+      return Object.fromEntries(entries);
+    },
+    errno_text: ([errno]) => errnoText(number(errno)),
+    write: ([fd, data]) => this.#write(number(fd) === 2 ? 'stderr' : 'stdout', data),
+    read_file: ([path]) => this.#context.files.read(text(path)),
+    read_script: ([path]) =>
+      path === undefined ? this.#context.files.readStdin('a') : this.#context.files.readScript(text(path)),
+    read_stdin: ([format]) =>
+      this.#context.files.readStdin(typeof format === 'string' ? format : number(format)),
+    sleep: async ([milliseconds]) => {
+      await sleep(Math.max(0, number(milliseconds)));
+      return [];
+    },
+    release: ([handle]) => {
+      this.#context.references.drop(number(handle));
+      return [];
+    },
+    interfaces: async ([handle, name, where]) => [
+      await this.#interfaces(number(handle), text(name), text(where)),
+    ],
+    create: (args) => this.#create(args),
+    query: async ([handle, name]) => {
+      const namespace = this.#context.ipc.client(Namespace, this.#cap(handle));
+      const { capability } = await namespace.query({ name: text(name) });
+      await this.#context.references.acquire(capability as Capability);
+      return this.#context.references.handleFor(capability as Capability);
+    },
+    register: async ([handle, name, value, rights]) => {
+      const namespace = this.#context.ipc.client(Namespace, this.#cap(handle));
+      const capability = value === undefined ? null : this.#narrowed(value, rights);
+      await namespace.register({ name: text(name), capability });
+      return true;
+    },
+    start: ([request]) => this.#start(fields(request)),
+    task_state: ([id]) => this.#task(id)?.state,
+    task_exit_code: ([id]) => this.#task(id)?.exitCode,
+    task_kill: ([id]) => this.#kill(id),
+    task_wait: ([id]) => this.#wait(id),
+    task_on_exit: ([id]) => {
+      const task = this.#context.tasks.find(text(id));
+      return [!task?.running, task?.exitCode];
+    },
+    serve: async ([handle, name]) => {
+      if (handle !== undefined) await this.#serveCommands(this.#cap(handle), text(name));
+      this.#context.onServe();
+      return true;
+    },
+    next_event: () => this.#context.nextEvent(),
+    command_done: ([id, errno, result]) => {
+      this.#context.commands.done(number(id), number(errno), text(result));
+      return [];
+    },
+    loading: ([script]) => {
+      this.#context.log.say(`Ned: loading file: '${typeof script === 'string' ? script : '(stdin)'}'`);
+      return [];
+    },
+    script_ended: ([failure]) => {
+      this.#context.onScriptEnded(typeof failure === 'string' ? failure : undefined);
+      return [];
+    },
+    loop_ended: () => [],
+  };
+
+  #cap(handle: LuaValue): Capability {
+    return this.#context.references.get(number(handle));
+  }
+
+  #narrowed(handle: LuaValue, rights: LuaValue): Capability {
+    return narrow(this.#cap(handle), number(rights) & RIGHTS_ALL);
+  }
+
+  /** Takes over a capability that ned holds already. */
+  #handle(cap: Capability): number {
+    this.#context.references.adopt(cap);
+    return this.#context.references.handleFor(cap);
+  }
+
+  async #write(stream: 'stdout' | 'stderr', data: LuaValue): Promise<LuaValue> {
+    await this.#context.log.write(stream, data instanceof Uint8Array ? data : text(data));
+    return [];
+  }
+
+  /** What an object implements; waits until its server is there, and says after a second what it waits for. */
+  async #interfaces(handle: number, name: string, where: string): Promise<string[]> {
+    const cap = this.#context.references.get(handle);
+    const channel = this.#context.channels.get(cap.gate);
+    if (channel && name !== '') channel.name ??= name;
+    this.#context.channels.checkReachable(cap.gate);
+    const timer = setTimeout(() => {
+      const peer = this.#context.channels.describe(cap.gate) ?? `capability '${name}'`;
+      this.#context.log.say(`Ned: ${where === '' ? '' : `${where}: `}waiting for a server on ${peer}`);
+    }, SAY_WAITING_MS);
+    try {
+      return (await this.#context.ipc.interfaces(cap)).services;
+    } catch (err) {
+      throw this.#context.channels.explain(cap.gate, toL4Error(err));
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #create([handle, proto, args, where]: Args): Promise<LuaValue> {
+    const factory = this.#cap(handle);
+    const type = number(proto);
+    if (sameObject(factory, this.#context.env.get('factory')))
+      return this.#createKernelObject(type, text(where));
+    if (type === PROTO.SIGMA0 && sameObject(factory, this.#context.env.get('sigma0')))
+      return this.#handle(factory);
+    const given = list(args).map((value) => this.#argument(fields(value)));
+    const request = { type, arguments: [...given, { nil: true }] };
+    const reply = await this.#context.ipc.client(Factory, factory).create(request);
+    if (!reply.object) throw new L4Error('EIO', 'Cannot use the new object as its server returned none');
+    return this.#handle(reply.object as Capability);
+  }
+
+  #createKernelObject(type: number, site: string): LuaValue {
+    if (type !== PROTO.IPC_GATE) {
+      throw new L4Error(
+        'ENODEV',
+        `Cannot create a kernel object of type ${type} as L4.Env.factory makes channels here (L4.Proto.Ipc_gate); memory, namespaces and logs come from L4.Env.user_factory`,
+      );
+    }
+    const end = createGate();
+    this.#context.channels.add(end, site);
+    return this.#handle(rootCapability(end));
+  }
+
+  #argument(value: { [key: string]: LuaValue }): m.IFactoryArgument {
+    if (value.number !== undefined) return { number: String(value.number) };
+    if (value.null === true) return { nil: true };
+    if (value.capability !== undefined) return { capability: this.#narrowed(value.capability, value.rights) };
+    if (typeof value.text === 'string') return { text: value.text };
+    if (value.text instanceof Uint8Array) return { text: Buffer.from(value.text).toString('latin1') };
+    return {};
+  }
+
+  async #start(request: { [key: string]: LuaValue }): Promise<LuaValue> {
+    const capabilities = list(request.capabilities).map((entry) => this.#named(fields(entry)));
+    const logCap = this.#cap(request.log);
+    const style = this.#context.tags.get(logCap) ?? this.#context.log.style;
+    const task = await this.#context.tasks.start({
+      argv: list(request.argv).map(String),
+      environment: Object.fromEntries(
+        Object.entries(fields(request.environment)).map(([k, v]) => [k, text(v)]),
+      ),
+      capabilities,
+      tag: request.default_tag === true ? undefined : style.tag,
+      color: style.color,
+      memAlloc:
+        request.mem === undefined
+          ? (this.#context.env.get('mem_alloc') as Capability)
+          : this.#cap(request.mem),
+      debug: number(request.debug),
+    });
+    return task.id;
+  }
+
+  #named(entry: { [key: string]: LuaValue }): m.INamedCapability {
+    const name = text(entry.name);
+    const cap = this.#cap(entry.id);
+    const channel = cap.object === 0 ? this.#context.channels.get(cap.gate) : undefined;
+    if (channel && typeof entry.variable === 'string') channel.name ??= entry.variable;
+    if (entry.server !== true) return { name, client: this.#narrowed(entry.id, entry.rights) };
+    if (channel) return { name, server: channel.end };
+    this.#context.log.complain(
+      `Warning: capability '${name}' was given with :svr(), but only a channel of this script has a server end; its client end is passed`,
+    );
+    return { name, client: cap };
+  }
+
+  /** Undefined once it has been waited for or killed. */
+  #task(id: LuaValue): Task | undefined {
+    const task = this.#context.tasks.find(text(id));
+    return task && !this.#reaped.has(task) ? task : undefined;
+  }
+
+  #kill(id: LuaValue): LuaValue {
+    const task = this.#task(id);
+    if (!task) return undefined;
+    this.#reaped.add(task);
+    if (!task.running) return task.exitCode;
+    task.kill();
+    return 'killed';
+  }
+
+  async #wait(id: LuaValue): Promise<LuaValue> {
+    const task = this.#task(id);
+    if (!task) return undefined;
+    await task.ended;
+    this.#reaped.add(task);
+    return task.exitCode;
+  }
+
+  async #serveCommands(cap: Capability, name: string): Promise<void> {
+    const channel = cap.object === 0 ? this.#context.channels.get(cap.gate) : undefined;
+    if (!channel)
+      throw new L4Error('EINVAL', 'Cannot serve commands as server_loop needs a channel of this script');
+    channel.name ??= name || undefined;
+    channel.own = true;
+    await this.#context.commands.serve(channel.end);
+  }
+}
+
+function sameObject(a: Capability, b: Capability | undefined): boolean {
+  return b !== undefined && a.gate === b.gate && a.object === b.object;
+}
