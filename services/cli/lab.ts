@@ -154,7 +154,7 @@ export class Lab extends EventEmitter<LabEvents> {
     writeFileSync(path, bytes, { mode: 0o600 });
     const isNed = name === 'ned';
     const child = spawn(process.execPath, [fileURLToPath(import.meta.resolve('#common/task/start'))], {
-      stdio: isNed ? ['inherit', 'pipe', 'pipe', 'inherit'] : ['ignore', 'pipe', 'pipe'],
+      stdio: isNed ? ['inherit', 'pipe', 'pipe', 1] : ['ignore', 'pipe', 'pipe'],
       env: {
         PATH: process.env.PATH,
         L4LAB_RUN_DIR: this.record.dir,

@@ -56,7 +56,7 @@ export async function openNetwork(env: NetworkEnv): Promise<Network> {
   const ports: VirtioPort[] = [];
   const netifs: Netif[] = [];
   const dhcp: DhcpClient[] = [];
-  const log = (line: string): void => void env.stdout.write(`${line}\n`);
+  const log = (line: string): void => void env.stderr.write(`${line}\n`);
   const network = new Network({
     stack,
     netifs,

@@ -97,6 +97,8 @@ export class Ned {
   /** Runs to the end of ned's life; its exit status. */
   async run(): Promise<number> {
     const gate = await this.#ipc.serve(this.#ownEnd);
+    // Nothing stands behind the gate itself but Meta: it takes taskGone for all objects.
+    gate.setRoot([]);
     this.#gate = gate;
     const rom = new Rom(
       (this.#env.environment.get('L4LAB_ROM') ?? '').split(':').filter(Boolean),

@@ -58,6 +58,9 @@ export class Gate {
   readonly #objects = new Map<number, GateObject>();
   /** Calls in progress by `<client>/<id>`. */
   readonly #running = new Map<string, AbortController>();
+  /** Resolved by the first `setRoot`: calls that come between the binding and it wait. */
+  readonly #rootSet: Promise<void>;
+  #haveRoot: () => void = () => {};
   #closed = false;
 
   private constructor(end: ServerEnd, path: string) {
@@ -69,14 +72,16 @@ export class Gate {
       receiveHighWaterMark: 0,
       maxMessageSize: MAX_MESSAGE_BYTES,
     });
+    this.#rootSet = new Promise((resolve) => {
+      this.#haveRoot = resolve;
+    });
     // A client that is gone cannot take its reply; nobody else is concerned.
     this.#replies = new SendQueue(this.#socket, () => {});
   }
 
-  /** Binds the gate's socket at `path`. The root object answers Meta only until `setRoot`. */
+  /** Binds the gate's socket at `path`. Calls to the gate itself wait for `setRoot`. */
   static async bind(end: ServerEnd, path: string): Promise<Gate> {
     const gate = new Gate(end, path);
-    gate.setRoot([]);
     rmSync(`${path}.dead`, { force: true });
     await gate.#socket.bind(`ipc://${path}`);
     void gate.#serve();
@@ -86,6 +91,7 @@ export class Gate {
   /** What stands behind the gate itself (object 0). */
   setRoot(bindings: readonly Binding[], rights = RIGHTS_ALL): void {
     this.#objects.set(0, this.#makeObject(0, bindings, { rights }));
+    this.#haveRoot();
   }
 
   /** Makes an object and returns the full capability for it. */
@@ -189,6 +195,7 @@ export class Gate {
     const controller = new AbortController();
     this.#running.set(key, controller);
     try {
+      if (header.object === 0) await this.#rootSet;
       const { object, operation } = this.#find(header);
       const rights = object.rights & rightsOf(header);
       if ((rights & operation.method.needs) !== operation.method.needs) {

@@ -157,7 +157,7 @@ local function replace_aliases(cid)
   local names = {}
   for name in pairs(Io.Dt.PCI_cc) do names[#names + 1] = name end
   -- The original has no order; longer names first keeps "network" from spoiling "network_nw".
-  table.sort(names, function(a, b) return #a < #b or (#a == #b and a < b) end)
+  table.sort(names, function(a, b) return #a > #b or (#a == #b and a < b) end)
   for _, name in ipairs(names) do
     cid = cid:gsub("PCI/" .. name, "PCI/" .. Io.Dt.PCI_cc[name])
   end
