@@ -157,6 +157,7 @@ export class Lab extends EventEmitter<LabEvents> {
       stdio: isNed ? ['inherit', 'pipe', 'pipe', 1] : ['ignore', 'pipe', 'pipe'],
       env: {
         PATH: process.env.PATH,
+        ...(process.env.NODE_OPTIONS === undefined ? {} : { NODE_OPTIONS: process.env.NODE_OPTIONS }),
         L4LAB_RUN_DIR: this.record.dir,
         L4LAB_RECORD: path,
         ...(isNed && raw !== undefined ? { L4LAB_RAW_TASK: raw, L4LAB_RAW_FD: '3' } : {}),

@@ -11,16 +11,16 @@ export const L4LAB = join(ROOT, 'l4lab');
 /** A run of the command line, still going on or ended. */
 export class Run {
   readonly child: ChildProcess;
-  /** Everything on stdout and stderr so far. */
-  stdout = Buffer.alloc(0);
+  /** Everything on stderr so far. */
   stderr = '';
+  #chunks: Buffer[] = [];
   readonly exit: Promise<number | NodeJS.Signals | null>;
   readonly #watchers = new Set<() => void>();
 
   constructor(child: ChildProcess) {
     this.child = child;
     child.stdout?.on('data', (data: Buffer) => {
-      this.stdout = Buffer.concat([this.stdout, data]);
+      this.#chunks.push(data);
       for (const watcher of this.#watchers) watcher();
     });
     child.stderr?.on('data', (data: Buffer) => {
@@ -33,6 +33,12 @@ export class Run {
     void this.exit.then(() => {
       for (const watcher of this.#watchers) watcher();
     });
+  }
+
+  /** Everything on stdout so far. */
+  get stdout(): Buffer {
+    if (this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)];
+    return this.#chunks[0] ?? Buffer.alloc(0);
   }
 
   get text(): string {

@@ -55,7 +55,7 @@ describe('ConfigEngine.run()', () => {
   });
 
   it('reports "memory" when a script wants all of it', async () => {
-    const lab = await start();
+    const lab = await start({ timeLimitMs: 60_000 });
     const { kind } = lab.run('local t = {} while true do t[#t + 1] = string.rep("x", 2^24) .. #t end');
     expect(kind).toBe('memory');
   });

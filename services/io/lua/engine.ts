@@ -16,7 +16,7 @@ const LIBRARIES = [
 ];
 
 /** A configuration has no business with more; beyond it Lua reports "not enough memory". */
-const MAX_MEMORY = 256 * 2 ** 20;
+const MAX_MEMORY = 64 * 2 ** 20;
 /** A file that runs longer is stopped. */
 const TIME_LIMIT_MS = 5000;
 

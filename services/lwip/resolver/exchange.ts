@@ -25,12 +25,17 @@ export type Exchange = (
   timeoutMs: number,
 ) => Promise<DnsMessage | undefined>;
 
+interface NameServer {
+  readonly server: string;
+  readonly port: number;
+}
+
 const MAX_QUERY = 512;
 const FIRST_PORT = 49152;
 const BIND_TRIES = 16;
 
 /** An `Exchange` over the sockets of `host`. */
-export function lwipExchange(host: SocketHost): Exchange {
+export function lwipExchange(host: SocketHost, port = DNS_PORT): Exchange {
   return async (server, name, type, timeoutMs) => {
     const deadline = performance.now() + timeoutMs;
     const query: DnsMessage = {
@@ -41,9 +46,9 @@ export function lwipExchange(host: SocketHost): Exchange {
       authorities: [],
       additionals: [],
     };
-    const answer = await overUdp(host, server, query, timeoutMs);
+    const answer = await overUdp(host, { server, port }, query, timeoutMs);
     if (answer === undefined || (answer.flags & DNS_FLAG.TC) === 0) return answer;
-    return (await overTcp(host, server, query, deadline - performance.now())) ?? answer;
+    return (await overTcp(host, { server, port }, query, deadline - performance.now())) ?? answer;
   };
 }
 
@@ -92,7 +97,7 @@ function bindRandom(socket: UdpSocket): void {
 
 function overUdp(
   host: SocketHost,
-  server: string,
+  { server, port }: NameServer,
   query: DnsMessage,
   timeoutMs: number,
 ): Promise<DnsMessage | undefined> {
@@ -101,7 +106,7 @@ function overUdp(
   return new Promise<DnsMessage | undefined>((resolve, reject) => {
     const timer = setTimeout(() => resolve(undefined), timeoutMs);
     socket.on('message', (data, from) => {
-      if (from.port !== DNS_PORT || !sameServer(from.address, server)) return;
+      if (from.port !== port || !sameServer(from.address, server)) return;
       const answer = decodeAnswer(data, query);
       if (answer !== undefined) {
         clearTimeout(timer);
@@ -110,7 +115,7 @@ function overUdp(
     });
     try {
       bindRandom(socket);
-      socket.send(encode(query), DNS_PORT, server);
+      socket.send(encode(query), port, server);
     } catch (err) {
       clearTimeout(timer);
       reject(err);
@@ -128,7 +133,7 @@ function sameServer(address: string, server: string): boolean {
 /** Two bytes of length, then the message, both ways [RFC 1035 §4.2.2]. */
 function overTcp(
   host: SocketHost,
-  server: string,
+  { server, port }: NameServer,
   query: DnsMessage,
   timeoutMs: number,
 ): Promise<DnsMessage | undefined> {
@@ -149,7 +154,7 @@ function overTcp(
     });
     socket.on('error', () => finish(undefined));
     socket.on('end', () => finish(undefined));
-    socket.connect({ host: server, port: DNS_PORT }, () => {
+    socket.connect({ host: server, port }, () => {
       const message = encode(query);
       socket.write(Buffer.concat([Buffer.from([message.length >>> 8, message.length & 0xff]), message]));
     });

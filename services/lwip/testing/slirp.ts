@@ -189,6 +189,17 @@ export class SlirpPort implements FramePort {
     return this.#rx + index * SLOT + 12;
   }
 
+  /** Leads a TCP port of the host's loopback to the guest 10.0.2.15. */
+  forward(hostPort: number, guestPort: number): void {
+    const add = this.#lib.func('slirp_add_hostfwd', 'int', [P, 'int', 'uint32_t', 'int', 'uint32_t', 'int']);
+    // struct in_addr by value: network order in a little-endian word.
+    const loopback = 0x0100007f;
+    const guest = 0x0f02000a;
+    if (add(this.#slirp, 0, loopback, hostPort, guest, guestPort) !== 0) {
+      throw new Error(`Cannot forward host port ${hostPort} as libslirp refused it`);
+    }
+  }
+
   // ---- FramePort ----
 
   start(netif: FrameSink): void {
