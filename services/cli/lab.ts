@@ -153,16 +153,19 @@ export class Lab extends EventEmitter<LabEvents> {
     }).finish();
     writeFileSync(path, bytes, { mode: 0o600 });
     const isNed = name === 'ned';
-    const child = spawn(process.execPath, [fileURLToPath(import.meta.resolve('#common/task/start'))], {
-      stdio: isNed ? ['inherit', 'pipe', 'pipe', 1] : ['ignore', 'pipe', 'pipe'],
-      env: {
-        PATH: process.env.PATH,
-        ...(process.env.NODE_OPTIONS === undefined ? {} : { NODE_OPTIONS: process.env.NODE_OPTIONS }),
-        L4LAB_RUN_DIR: this.record.dir,
-        L4LAB_RECORD: path,
-        ...(isNed && raw !== undefined ? { L4LAB_RAW_TASK: raw, L4LAB_RAW_FD: '3' } : {}),
+    const child = spawn(
+      process.execPath,
+      [...process.execArgv, fileURLToPath(import.meta.resolve('#common/task/start'))],
+      {
+        stdio: isNed ? ['inherit', 'pipe', 'pipe', 1] : ['ignore', 'pipe', 'pipe'],
+        env: {
+          PATH: process.env.PATH,
+          L4LAB_RUN_DIR: this.record.dir,
+          L4LAB_RECORD: path,
+          ...(isNed && raw !== undefined ? { L4LAB_RAW_TASK: raw, L4LAB_RAW_FD: '3' } : {}),
+        },
       },
-    });
+    );
     this.#children.push(child);
     const argv = (record.argv ?? []) as string[];
     this.#emit({ ...plain(name, 'stdout', ''), event: { kind: 'start', pid: child.pid ?? 0, argv } });

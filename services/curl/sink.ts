@@ -31,8 +31,7 @@ export class FileSink implements Sink {
   async write(bytes: Uint8Array): Promise<void> {
     const stream = this.#open();
     this.#check();
-    if (!stream.write(bytes))
-      await Promise.race([once(stream, 'drain'), once(stream, 'close')]).catch(() => {});
+    if (!stream.write(bytes)) await roomIn(stream);
     this.#check();
   }
 
@@ -63,4 +62,17 @@ export class FileSink implements Sink {
       this.#failure,
     );
   }
+}
+
+/** Resolves when the stream takes more, or never will. */
+function roomIn(stream: WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      stream.off('drain', done);
+      stream.off('close', done);
+      resolve();
+    };
+    stream.once('drain', done);
+    stream.once('close', done);
+  });
 }
