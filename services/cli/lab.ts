@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { type Capability, createGate, rootCapability, type ServerEnd } from '#common/ipc/capability';
-import { Ipc } from '#common/ipc/ipc';
+import { gatePath, Ipc } from '#common/ipc/ipc';
 import type { LogRecord } from '#common/obs/log_record';
 import { randomName } from '#common/shm/run_dir';
 import { l4lab as m } from '../../proto/gen/messages.js';
@@ -94,6 +94,9 @@ export class Lab extends EventEmitter<LabEvents> {
       },
       options.raw,
     );
+    void endOf(machine).then((how) =>
+      bury([sigma0, icu, iommu, control], this.record.dir, `the machine ${how.text}`),
+    );
     this.ended = Promise.race([
       endOf(machine).then((how) => ({ status: 1, reason: `the machine ${how.text}: all NICs are gone` })),
       endOf(ned).then((how) => ({ status: how.status, reason: `ned ${how.text}` })),
@@ -149,7 +152,6 @@ export class Lab extends EventEmitter<LabEvents> {
       name,
       program: name,
       parentPid: process.pid,
-      token: new Uint8Array(16),
     }).finish();
     writeFileSync(path, bytes, { mode: 0o600 });
     const isNed = name === 'ned';
@@ -206,6 +208,17 @@ function server(name: string, end: ServerEnd): m.INamedCapability {
 
 function client(name: string, end: ServerEnd): m.INamedCapability {
   return { name, client: rootCapability(end) };
+}
+
+/** Tells those who wait for these gates, or will, that nobody serves them any more. */
+function bury(ends: readonly ServerEnd[], runDir: string, reason: string): void {
+  for (const { gate } of ends) {
+    try {
+      writeFileSync(`${gatePath(runDir, gate)}.dead`, reason);
+    } catch {
+      // The run directory is gone already.
+    }
+  }
 }
 
 async function endOf(child: ChildProcess): Promise<{ status: number; text: string }> {

@@ -1,6 +1,7 @@
 /** `l4lab run`: a ned script in the foreground. */
 import { statSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
+import { toL4Error } from '#common/ipc/errors';
 import { formatLog, type LogRecord } from '#common/obs/log_record';
 import { Lab, type LabOptions } from './lab.ts';
 import { runningLabs, UsageError } from './registry.ts';
@@ -18,6 +19,8 @@ export interface RunOptions {
   readonly json?: boolean;
 }
 
+/** Errors of the call itself, not of its server, begin here. */
+const IPC_ERRORS = 2000;
 const EXIT_SIGINT = 130;
 const EXIT_SIGTERM = 143;
 
@@ -52,12 +55,24 @@ export async function run(script: string, args: readonly string[], options: RunO
     interrupted,
     lab.ended.then((end) => (lab.stopping ? 1 : reportEnd(end, task))),
   ];
-  if (task !== undefined)
-    outcomes.push(lab.waitFor(task, waiting.signal).catch(() => new Promise<never>(() => {})));
+  if (task !== undefined) outcomes.push(waitFor(lab, task, waiting.signal));
   const status = await Promise.race(outcomes);
   waiting.abort();
   await lab.stop();
   return status;
+}
+
+/** The task's exit status; 1 with a message when it will never run; nothing when the lab ends first. */
+async function waitFor(lab: Lab, task: string, signal: AbortSignal): Promise<number> {
+  try {
+    return await lab.waitFor(task, signal);
+  } catch (err) {
+    const { errno, message } = toL4Error(err);
+    // ned went away or we do not wait any more: what ended the lab is told by others.
+    if (errno >= IPC_ERRORS) return new Promise<never>(() => {});
+    console.error(`l4lab: Cannot wait for task '${task}': ${message}`);
+    return 1;
+  }
 }
 
 /** Cleans leftovers of dead labs, says so, and starts a new one. */

@@ -31,12 +31,10 @@ export interface TaskEnv {
   readonly arena: Arena;
   readonly memories: SharedMemories;
   readonly doorbells: Doorbells;
-  /** Services Parent (only with a token) of ned. Unset for what the launcher starts. */
+  /** This task's own object of ned, service Parent. Unset for what the launcher starts. */
   readonly parent: Capability | undefined;
   /** Factory of ned: dataspaces, DMA spaces, ... Unset for what the launcher starts. */
   readonly memAlloc: Capability | undefined;
-  /** Proves this task to its parent. */
-  readonly token: Uint8Array;
   /** The file system whose root are the named capabilities. */
   readonly files: Files;
   /** Aborted when the task is to end (SIGTERM): finish and return. */

@@ -34,7 +34,12 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
     if (client) caps.set(name, client as Capability);
     else if (server) serverEnds.set(name, server as ServerEnd);
   }
-  const ipc = new Ipc({ runDir, task: record.task, onWaiting: (text) => console.error(text) });
+  const ipc = new Ipc({
+    runDir,
+    task: record.task,
+    onWaiting: (text) => console.error(text),
+    nameOf: (gate) => nameOf(record, gate),
+  });
   const files = new Files(ipc, caps);
   let release = () => ipc.close();
   try {
@@ -62,7 +67,6 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
       doorbells,
       parent: (record.parent ?? undefined) as Capability | undefined,
       memAlloc: (record.memAlloc ?? undefined) as Capability | undefined,
-      token: record.token,
       files,
       signal,
       stdout: outputTo(process.stdout),
@@ -75,6 +79,13 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
     release();
     await Promise.all([flush(process.stdout), flush(process.stderr)]);
   }
+}
+
+/** How messages call a gate: by the name that this task has a capability of it under. */
+function nameOf(record: m.LaunchRecord, gate: string): string | undefined {
+  const named = record.capabilities.find((cap) => cap.client?.gate === gate);
+  if (named) return `capability '${named.name}'`;
+  return record.parent?.gate === gate ? 'ned' : undefined;
 }
 
 /** Prints an error that nobody caught, as the C++ run-time of L4Re does; returns the exit status. */

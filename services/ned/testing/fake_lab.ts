@@ -121,7 +121,6 @@ export class FakeLab implements AsyncDisposable {
         doorbells: new Doorbells(dir.path),
         parent: undefined,
         memAlloc: undefined,
-        token: new Uint8Array(0),
         files: new Files(nedIpc, new Map()),
         signal: this.#stop.signal,
         stdout: { write: async (data) => void this.records.push(JSON.parse(String(data))) },
