@@ -8,6 +8,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
+import type { TaskEvent } from '#common/obs/log_record';
 import { randomName } from '#common/shm/run_dir';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Channels } from './channels.ts';
@@ -17,8 +18,22 @@ import type { References } from './references.ts';
 
 /** Time between SIGTERM and SIGKILL at the end of the lab. */
 const GRACE_MS = 1200;
-/** A task's output ends with its process, unless something that it started holds the pipe. */
+/**
+ * A task's output ends with its process, unless something that it started holds the pipe: after this time
+ * without any output we do not wait for more. A reader of the log that is slow is waited for.
+ */
 const OUTPUT_MS = 500;
+
+/** Pieces of output of a task that wait for the log to be read. */
+interface Reading {
+  pending: number;
+}
+
+async function silence(reading: Reading): Promise<void> {
+  do {
+    await sleep(OUTPUT_MS, undefined, { ref: false });
+  } while (reading.pending > 0);
+}
 
 export interface TaskRequest {
   readonly argv: readonly string[];
@@ -190,7 +205,9 @@ export class Tasks {
       throw err;
     }
     task.state = 'running';
-    void this.#follow(task, task.process, { tag: request.tag ?? task.name, color: request.color }, parent);
+    const style = { tag: request.tag ?? task.name, color: request.color };
+    this.#announce(task, style, { kind: 'start', pid: task.process.pid, argv: [...request.argv] });
+    void this.#follow(task, task.process, style, parent);
     this.#changed();
     return task;
   }
@@ -244,14 +261,16 @@ export class Tasks {
   }
 
   async #follow(task: Task, child: TaskProcess, style: LogStyle, parent: { close(): void }): Promise<void> {
+    const reading: Reading = { pending: 0 };
     const outputs = [
-      this.#read(task, child.stdout, 'stdout', style),
-      this.#read(task, child.stderr, 'stderr', style),
+      this.#read(task, child.stdout, 'stdout', style, reading),
+      this.#read(task, child.stderr, 'stderr', style, reading),
     ];
     const end = await child.ended;
-    await Promise.race([Promise.all(outputs), sleep(OUTPUT_MS, undefined, { ref: false })]);
+    await Promise.race([Promise.all(outputs), silence(reading)]);
     parent.close();
     task.finish(end);
+    this.#announce(task, style, { kind: 'end', status: end.status });
     this.#context.channels.serverEnded(task);
     await this.#context.taskGone(task);
     this.#context.onEnded(task);
@@ -264,15 +283,32 @@ export class Tasks {
     stream: Readable | null,
     name: 'stdout' | 'stderr',
     style: LogStyle,
+    reading: Reading,
   ): Promise<void> {
     if (!stream) return;
     const splitter = new LineSplitter(this.#context.sink, { task: task.name, stream: name, ...style });
     try {
-      for await (const chunk of stream) await splitter.push(chunk as Buffer);
+      for await (const chunk of stream) {
+        reading.pending += 1;
+        await splitter.push(chunk as Buffer);
+        reading.pending -= 1;
+      }
     } catch {
       // The pipe broke with its process; what came before has been shown.
     }
     await splitter.end();
+  }
+
+  #announce(task: Task, style: LogStyle, event: TaskEvent): void {
+    const record = {
+      time: Date.now(),
+      task: task.name,
+      ...style,
+      stream: 'stdout' as const,
+      text: '',
+      continued: false,
+    };
+    void this.#context.sink.write({ ...record, event });
   }
 
   /** `curl`, `curl-2`, ...: unique among the running tasks. */

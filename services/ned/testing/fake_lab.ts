@@ -135,7 +135,10 @@ export class FakeLab implements AsyncDisposable {
 
   /** The lines of one tag, or of all, as `text`. */
   lines(tag?: string): string[] {
-    return this.records.filter((record) => tag === undefined || record.tag === tag).map(({ text }) => text);
+    const wanted = this.records.filter(
+      (record) => !record.event && (tag === undefined || record.tag === tag),
+    );
+    return wanted.map(({ text }) => text);
   }
 
   get control() {
