@@ -3,7 +3,7 @@
  * memory, so the file is bounded: at 4 MiB it becomes `log.1` and a new one begins. A full /dev/shm
  * costs log lines here, never the lab.
  */
-import { closeSync, existsSync, openSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, renameSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LogRecord } from '#common/obs/log_record';
 
@@ -56,18 +56,30 @@ export class LogReader {
   next(): LogRecord[] | undefined {
     const stat = statSync(this.#path, { throwIfNoEntry: false });
     if (!stat) return undefined;
-    let text = '';
+    let text = this.#rest;
     if (stat.ino !== this.#inode) {
-      const rotated = existsSync(`${this.#path}.1`) ? readFileSync(`${this.#path}.1`) : Buffer.alloc(0);
-      text += rotated.subarray(this.#inode === 0 ? 0 : this.#offset).toString('utf8');
+      // It turned over (or we begin): the rest of the file before comes first.
+      text += readFrom(`${this.#path}.1`, this.#offset);
       this.#inode = stat.ino;
       this.#offset = 0;
     }
-    const bytes = readFileSync(this.#path);
-    text += bytes.subarray(this.#offset).toString('utf8');
-    this.#offset = bytes.length;
-    const lines = (this.#rest + text).split('\n');
+    const added = stat.size > this.#offset ? readFrom(this.#path, this.#offset) : '';
+    this.#offset += Buffer.byteLength(added);
+    const lines = (text + added).split('\n');
     this.#rest = lines.pop() ?? '';
     return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as LogRecord);
+  }
+}
+
+/** What a file has from `offset` bytes on; nothing when it is missing. The writer adds whole lines only. */
+function readFrom(path: string, offset: number): string {
+  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  if (size <= offset) return '';
+  const bytes = Buffer.alloc(size - offset);
+  const fd = openSync(path, 'r');
+  try {
+    return bytes.toString('utf8', 0, readSync(fd, bytes, 0, bytes.length, offset));
+  } finally {
+    closeSync(fd);
   }
 }

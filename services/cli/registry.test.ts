@@ -1,0 +1,80 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { processesOf, processStart, processUsage } from './processes.ts';
+import { createLab, removeLab, runBase, runningLabs } from './registry.ts';
+
+const CAP = { gate: '0'.repeat(32), proof: '' };
+const create = (command = 'x.cfg') => createLab(() => ({ command: [command], lab: CAP, control: CAP }));
+
+let base: string;
+let former: string | undefined;
+beforeEach(() => {
+  base = mkdtempSync('/tmp/l4lab-base-');
+  former = process.env.L4LAB_RUN_BASE;
+  process.env.L4LAB_RUN_BASE = base;
+});
+afterEach(() => {
+  if (former === undefined) delete process.env.L4LAB_RUN_BASE;
+  else process.env.L4LAB_RUN_BASE = former;
+  rmSync(base, { recursive: true, force: true });
+});
+
+describe('runningLabs()', () => {
+  it('lists labs oldest first, as long as their launcher lives', () => {
+    const [a, b] = [create('a.cfg'), create('b.cfg')];
+    expect(runningLabs().map(({ command }) => command)).toEqual([['a.cfg'], ['b.cfg']]);
+    removeLab(a);
+    expect(runningLabs().map(({ id }) => id)).toEqual([b.id]);
+    removeLab(b);
+    expect(readdirSync(base)).toEqual([]);
+  });
+
+  it('cleans a lab whose launcher is gone: its processes and its files', async () => {
+    const lab = create();
+    // The same pid, but another process: a number that was used again.
+    writeFileSync(join(lab.dir, 'run.json'), JSON.stringify({ ...lab, startTicks: lab.startTicks + 1 }));
+    const left: ChildProcess = spawn('sleep', ['60'], { env: { L4LAB_RUN_DIR: lab.dir }, stdio: 'ignore' });
+    const ended = once(left, 'exit');
+    const cleaned: [string, number][] = [];
+    await expect.poll(() => processesOf(lab.dir)).toEqual([left.pid]);
+    expect(runningLabs((dir, killed) => cleaned.push([dir, killed]))).toEqual([]);
+    expect([cleaned, existsSync(lab.dir)]).toEqual([[[lab.dir, 1]], false]);
+    expect((await ended)[1]).toBe('SIGKILL');
+  });
+
+  it('leaves a directory alone that is just being made, and cleans it when it is old', () => {
+    const young = join(base, '.new-abc');
+    mkdirSync(young);
+    expect([runningLabs(), existsSync(young)]).toEqual([[], true]);
+    utimesSync(young, 0, 0);
+    expect([runningLabs(), existsSync(young)]).toEqual([[], false]);
+  });
+});
+
+it('runBase() refuses a directory that others may enter', () => {
+  chmodSync(base, 0o755);
+  expect(() => runBase()).toThrow('closed to others (mode 0700)');
+});
+
+it('processStart() and processUsage() tell of a process, and that it is gone', async () => {
+  const child = spawn('true', { stdio: 'ignore' });
+  await once(child, 'exit');
+  expect([processStart(child.pid ?? 0), processUsage(child.pid ?? 0)]).toEqual([
+    undefined,
+    { cpuSeconds: 0, rssBytes: 0 },
+  ]);
+  expect(processStart(process.pid)).toBeGreaterThan(0);
+  expect(processUsage(process.pid).rssBytes).toBeGreaterThan(1e6);
+});
