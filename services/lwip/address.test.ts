@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { Memory } from '#common/memory';
-import { formatIpv6, isLinkLocal6, isLoopback, netmaskOf, parseIp, parseIpv6, readIp, writeIp } from './address.ts';
+import {
+  formatIpv6,
+  isLinkLocal6,
+  isLoopback,
+  netmaskOf,
+  parseIp,
+  parseIpv6,
+  readIp,
+  writeIp,
+} from './address.ts';
 
 describe('parseIp()', () => {
   it.each([
@@ -33,8 +42,13 @@ describe('parseIp()', () => {
 
 describe('address classes', () => {
   it('are told apart', () => {
-    const is = (test: typeof isLoopback, text: string) => test(parseIp(text) ?? { family: 4, bytes: new Uint8Array(4), zone: 0 });
-    expect([is(isLoopback, '127.1.2.3'), is(isLoopback, '::1'), is(isLoopback, '128.0.0.1')]).toEqual([true, true, false]);
+    const is = (test: typeof isLoopback, text: string) =>
+      test(parseIp(text) ?? { family: 4, bytes: new Uint8Array(4), zone: 0 });
+    expect([is(isLoopback, '127.1.2.3'), is(isLoopback, '::1'), is(isLoopback, '128.0.0.1')]).toEqual([
+      true,
+      true,
+      false,
+    ]);
     expect([is(isLinkLocal6, 'febf::1'), is(isLinkLocal6, 'fec0::1')]).toEqual([true, false]);
   });
 });

@@ -107,7 +107,5 @@ export function isLoopback(address: IpAddress): boolean {
 
 /** True for fe80::/10. */
 export function isLinkLocal6(address: IpAddress): boolean {
-  return (
-    address.family === 6 && address.bytes[0] === 0xfe && ((address.bytes[1] as number) & 0xc0) === 0x80
-  );
+  return address.family === 6 && address.bytes[0] === 0xfe && ((address.bytes[1] as number) & 0xc0) === 0x80;
 }

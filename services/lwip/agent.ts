@@ -1,7 +1,8 @@
 /** An `http.Agent` whose connections run over lwIP: Node's HTTP client works unchanged on it. */
 import { Agent, type AgentOptions } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { type ConnectOptions, Socket, type SocketHost } from './socket.ts';
+import type { ConnectOptions, SocketHost } from './connector.ts';
+import { Socket } from './socket.ts';
 
 export class LwipAgent extends Agent {
   readonly #host: SocketHost;

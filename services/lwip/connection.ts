@@ -23,8 +23,6 @@ import type { Callee, Dirty, Stack } from './stack.ts';
 /** Eight segments: an eighth of the window, so that the peer never waits for an acknowledgement. */
 const ACK_BYTES = 8 * 1460;
 const MAX_U16 = 0xffff;
-/** Retransmission timeout before the first sample: 1 s [RFC 6298 §2.1], in lwIP's slow ticks of 500 ms. */
-const INITIAL_RTO_TICKS = 2;
 
 /** What a connection tells its socket; always from `Stack.settle`, never below lwIP. */
 export interface ConnectionEvents {
@@ -77,7 +75,6 @@ export class Connection implements Callee, Dirty {
     ffi.tcp_recv(this.#pcb, callbacks.recv);
     ffi.tcp_sent(this.#pcb, callbacks.sent);
     ffi.tcp_err(this.#pcb, callbacks.err);
-    if (pcb === 0) this.#view.setInt16(TCP_PCB.RTO, INITIAL_RTO_TICKS, true);
   }
 
   get open(): boolean {

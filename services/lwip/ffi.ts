@@ -134,7 +134,9 @@ const CALLBACKS = {
   connected: koffi.proto('int8_t LwipConnected(uint64_t arg, uint64_t pcb, int8_t err)'),
   accept: koffi.proto('int8_t LwipAccept(uint64_t arg, uint64_t pcb, int8_t err)'),
   err: koffi.proto('void LwipErr(uint64_t arg, int8_t err)'),
-  udpRecv: koffi.proto('void LwipUdpRecv(uint64_t arg, uint64_t pcb, uint64_t p, uint64_t addr, uint16_t port)'),
+  udpRecv: koffi.proto(
+    'void LwipUdpRecv(uint64_t arg, uint64_t pcb, uint64_t p, uint64_t addr, uint16_t port)',
+  ),
 } as const;
 
 export type CallbackName = keyof typeof CALLBACKS;

@@ -78,8 +78,7 @@ function acceptIpv6(
     u8[at + IPV6_NEXT_HEADER] === ICMPV6 && u8[at + IPV6_HEADER] === NEIGHBOUR_ADVERTISEMENT;
   if (!advertisement) {
     if (isLoopback6(u8, at + IPV6_SOURCE)) return false;
-    for (let i = 0; i < all.length; i++)
-      if (isOwn6(u8, at + IPV6_SOURCE, all[i] as number)) return false;
+    for (let i = 0; i < all.length; i++) if (isOwn6(u8, at + IPV6_SOURCE, all[i] as number)) return false;
   }
   return u8[at + IPV6_DESTINATION] === 0xff || isOwn6(u8, at + IPV6_DESTINATION, netif);
 }

@@ -63,8 +63,13 @@ export function strayVariables(
       ? 'there is none, as no capability name starts with virtnet'
       : `there are ${interfaces.join(', ')}`;
   return [...environment.keys()]
-    .filter((key) => key.startsWith(VARIABLE_PREFIX) && !interfaces.includes(key.slice(VARIABLE_PREFIX.length)))
-    .map((key) => `Warning: ${key} is ignored as interface "${key.slice(VARIABLE_PREFIX.length)}" does not exist: ${have}`);
+    .filter(
+      (key) => key.startsWith(VARIABLE_PREFIX) && !interfaces.includes(key.slice(VARIABLE_PREFIX.length)),
+    )
+    .map(
+      (key) =>
+        `Warning: ${key} is ignored as interface "${key.slice(VARIABLE_PREFIX.length)}" does not exist: ${have}`,
+    );
 }
 
 /** The lines L4Re prints for a configured interface. */

@@ -19,12 +19,13 @@ import { Stack } from './stack.ts';
 import { VirtioPort } from './virtio_netif.ts';
 
 export { LwipAgent } from './agent.ts';
+export type { ConnectOptions, SocketHost } from './connector.ts';
 export { NetError, type NetErrorCode } from './errors.ts';
 export { Netif } from './netif.ts';
 export { Network } from './network.ts';
-export { Resolver, type ResolvedAddress } from './resolver/resolver.ts';
+export { type ResolvedAddress, Resolver } from './resolver/resolver.ts';
 export { type ListenOptions, Server } from './server.ts';
-export { type ConnectOptions, Socket, type SocketHost, type SocketOptions } from './socket.ts';
+export { Socket, type SocketOptions } from './socket.ts';
 export { type RemoteInfo, UdpSocket } from './udp.ts';
 
 const CAP_PREFIX = 'virtnet';
@@ -40,11 +41,10 @@ export type NetworkEnv = Pick<
   | 'arena'
   | 'memories'
   | 'doorbells'
-  | 'files'
   | 'signal'
   | 'stdout'
   | 'stderr'
->;
+> & { readonly files: Pick<TaskEnv['files'], 'read'> };
 
 /**
  * Brings the network of a task up: interfaces, addresses, DHCP. Without a `virtnet*` capability there is a network

@@ -6,22 +6,14 @@
  * with plain loads and the buffer goes back without a call. lwIP's custom-free callback covers every other end of a pbuf.
  * Transmit copies the frame once, with one call, into a slot of the port.
  */
+
 import { formatMac } from '#common/wire/ethernet';
 import { formatIpv4 } from '#common/wire/ipv4';
-import { get32 } from '#common/wire/bytes';
-import { formatIpv6, writeIpv4 } from './address.ts';
+import { writeIpv4 } from './address.ts';
 import { ERR } from './errors.ts';
 import { acceptFrame } from './frame_filter.ts';
-import {
-  IP6_ADDR_VALID,
-  NETIF,
-  NETIF_FLAG,
-  NETIF_IP6_COUNT,
-  PBUF,
-  PBUF_FLAG_IS_CUSTOM,
-  PBUF_LAYER,
-  PBUF_TYPE,
-} from './layout.ts';
+import { NETIF, NETIF_FLAG, PBUF, PBUF_FLAG_IS_CUSTOM, PBUF_LAYER, PBUF_TYPE } from './layout.ts';
+import { NetifFields } from './netif_fields.ts';
 import { check } from './self_test.ts';
 import type { Stack, StackNetif } from './stack.ts';
 
@@ -97,6 +89,7 @@ export class Netif implements StackNetif, FrameSink {
   readonly #stack: Stack;
   readonly #port: FramePort;
   readonly #at: number;
+  readonly #fields: NetifFields;
   readonly #pool: number;
   readonly #poolEnd: number;
   /** Offset of each struct netif in the process, for the filter. */
@@ -112,6 +105,7 @@ export class Netif implements StackNetif, FrameSink {
     this.#port = port;
     this.mac = port.mac;
     this.#at = stack.memory.mapPrivate(NETIF_BYTES + port.rxBuffers * PBUF.CUSTOM_SIZE);
+    this.#fields = new NetifFields(stack.memory, this.#at);
     this.address = stack.memory.address + this.#at;
     this.#pool = this.#at + NETIF_BYTES;
     this.#poolEnd = this.#pool + port.rxBuffers * PBUF.CUSTOM_SIZE;
@@ -131,38 +125,48 @@ export class Netif implements StackNetif, FrameSink {
     const any = memory.address + scratch.ip;
     writeIpv4(memory, scratch.ip, 0);
     const input = ffi.symbol('ethernet_input');
-    check('netif_add()', ffi.netif_add(this.address, any, any, any, 0, callbacks.netifInit, input), this.address);
-    check('netif.input', this.#readPointer(this.#at + NETIF.INPUT), input);
-    this.#writePointer(this.#at + NETIF.OUTPUT, ffi.symbol('etharp_output'));
-    this.#writePointer(this.#at + NETIF.OUTPUT_IP6, ffi.symbol('ethip6_output'));
-    this.#writePointer(this.#at + NETIF.LINKOUTPUT, callbacks.linkOutput);
-    memory.view.setUint16(this.#at + NETIF.MTU, this.#port.mtu, true);
-    memory.view.setUint16(this.#at + NETIF.MTU6, this.#port.mtu, true);
-    memory.u8.set(this.mac, this.#at + NETIF.HWADDR);
-    memory.u8[this.#at + NETIF.HWADDR_LEN] = 6;
-    memory.u8[this.#at + NETIF.NAME] = 'v'.charCodeAt(0);
-    memory.u8[this.#at + NETIF.NAME + 1] = 'n'.charCodeAt(0);
-    memory.u8[this.#at + NETIF.FLAGS] =
-      NETIF_FLAG.BROADCAST | NETIF_FLAG.ETHARP | NETIF_FLAG.ETHERNET | NETIF_FLAG.MLD6;
-    return `vn${memory.u8[this.#at + NETIF.NUM]}`;
+    check(
+      'netif_add()',
+      ffi.netif_add(this.address, any, any, any, 0, callbacks.netifInit, input),
+      this.address,
+    );
+    check('netif.input', this.#fields.input, input);
+    this.#fields.fill({
+      name: 'vn',
+      mac: this.mac,
+      mtu: this.#port.mtu,
+      output: ffi.symbol('etharp_output'),
+      outputIp6: ffi.symbol('ethip6_output'),
+      linkOutput: callbacks.linkOutput,
+    });
+    // lwIP counts on for ever; an interface that came after one was closed is to be vn0 again.
+    const used = Netif.#all.map((at) => memory.u8[at + NETIF.NUM]);
+    const num = Array.from({ length: used.length + 1 }, (_, i) => i).find((i) => !used.includes(i)) ?? 0;
+    this.#fields.num = num;
+    return `vn${num}`;
   }
 
   #up(): void {
-    const { ffi, memory, netifs, timers } = this.#stack;
+    const { ffi, netifs, timers } = this.#stack;
     this.#port.start(this);
     ffi.netif_set_link_up(this.address);
     ffi.netif_create_ip6_linklocal_address(this.address, 1);
     ffi.netif_set_up(this.address);
     if (netifs.length === 1) ffi.netif_set_default(this.address);
     const up = NETIF_FLAG.UP | NETIF_FLAG.LINK_UP;
-    check('netif.flags', (memory.u8[this.#at + NETIF.FLAGS] as number) & up, up);
+    check('netif.flags', this.#fields.flags & up, up);
     timers.touch();
     this.flush();
   }
 
+  /** Receive buffers that lwIP keeps at the moment: out-of-order data, fragments. */
+  get held(): number {
+    return this.#held;
+  }
+
   /** Number for IPv6 zones, from 1. */
   get index(): number {
-    return (this.#stack.memory.u8[this.#at + NETIF.NUM] as number) + 1;
+    return this.#fields.num + 1;
   }
 
   /** Sets address, netmask and gateway, as 32-bit numbers; announces the address by ARP. */
@@ -179,30 +183,24 @@ export class Netif implements StackNetif, FrameSink {
 
   /** Largest IP packet; DHCP may lower it. */
   setMtu(mtu: number): void {
-    this.#stack.memory.view.setUint16(this.#at + NETIF.MTU, Math.min(mtu, this.#port.mtu), true);
+    this.#fields.mtu = Math.min(mtu, this.#port.mtu);
   }
 
   get ip(): number {
-    return get32(this.#stack.memory.u8, this.#at + NETIF.IP);
+    return this.#fields.ip;
   }
 
   get netmask(): number {
-    return get32(this.#stack.memory.u8, this.#at + NETIF.NETMASK);
+    return this.#fields.netmask;
   }
 
   get gateway(): number {
-    return get32(this.#stack.memory.u8, this.#at + NETIF.GATEWAY);
+    return this.#fields.gateway;
   }
 
   /** IPv6 addresses that may be used now. */
   get ip6(): string[] {
-    const { u8 } = this.#stack.memory;
-    const addresses: string[] = [];
-    for (let i = 0; i < NETIF_IP6_COUNT; i++) {
-      if (((u8[this.#at + NETIF.IP6_STATE + i] as number) & IP6_ADDR_VALID) === 0) continue;
-      addresses.push(formatIpv6(u8, this.#at + NETIF.IP6 + 24 * i));
-    }
-    return addresses;
+    return this.#fields.ip6;
   }
 
   /** `vn0 10.0.2.15/255.255.255.0 52:54:..`: for messages. */
@@ -214,7 +212,7 @@ export class Netif implements StackNetif, FrameSink {
 
   receive(index: number, offset: number, length: number): void {
     const { memory, ffi } = this.#stack;
-    if (this.#closed || (this.tap !== undefined && this.tap(offset, length))) {
+    if (this.#closed || this.tap?.(offset, length)) {
       this.#port.rxRelease(index);
       return;
     }
@@ -225,7 +223,8 @@ export class Netif implements StackNetif, FrameSink {
     }
     this.counters.rxFrames++;
     this.counters.rxBytes += length;
-    const p = this.#held < this.#heldLimit ? this.#wrap(index, offset, length) : this.#copy(index, offset, length);
+    const p =
+      this.#held < this.#heldLimit ? this.#wrap(index, offset, length) : this.#copy(index, offset, length);
     if (p !== 0 && ffi.ethernet_input(p, this.address) !== ERR.OK) ffi.pbuf_free(p);
   }
 
@@ -314,7 +313,10 @@ export class Netif implements StackNetif, FrameSink {
     const { ffi, memory, scratch } = this.#stack;
     const base = memory.address;
     writeIpv4(memory, scratch.ip, ip);
-    return ffi.etharp_find_addr(this.address, base + scratch.ip, base + scratch.stage, base + scratch.stage + 8) >= 0;
+    return (
+      ffi.etharp_find_addr(this.address, base + scratch.ip, base + scratch.stage, base + scratch.stage + 8) >=
+      0
+    );
   }
 
   /** The device is dead: connections over it end now instead of timing out. */
@@ -339,10 +341,5 @@ export class Netif implements StackNetif, FrameSink {
     const { u32 } = this.#stack.memory;
     u32[at >>> 2] = value % TWO_32;
     u32[(at >>> 2) + 1] = value / TWO_32;
-  }
-
-  #readPointer(at: number): number {
-    const { u32 } = this.#stack.memory;
-    return (u32[at >>> 2] as number) + (u32[(at >>> 2) + 1] as number) * TWO_32;
   }
 }

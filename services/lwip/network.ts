@@ -2,12 +2,13 @@
 import type { AgentOptions } from 'node:http';
 import { formatIpv4 } from '#common/wire/ipv4';
 import { LwipAgent } from './agent.ts';
+import type { ConnectOptions, SocketHost } from './connector.ts';
 import type { DhcpClient } from './dhcp/client.ts';
 import type { Netif } from './netif.ts';
 import { lwipExchange } from './resolver/exchange.ts';
 import { Resolver } from './resolver/resolver.ts';
 import { Server } from './server.ts';
-import { type ConnectOptions, Socket, type SocketHost, type SocketOptions } from './socket.ts';
+import { Socket, type SocketOptions } from './socket.ts';
 import type { Stack } from './stack.ts';
 import { UdpSocket } from './udp.ts';
 

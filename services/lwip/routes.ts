@@ -69,5 +69,7 @@ function route6(netifs: readonly Netif[], first: Netif, to: IpAddress): Route | 
 
 function isOwn(netifs: readonly Netif[], to: IpAddress): boolean {
   const text = to.family === 4 ? formatIpv4(get32(to.bytes, 0)) : formatIpv6(to.bytes);
-  return netifs.some((n) => (to.family === 4 ? formatIpv4(n.ip) === text && n.ip !== 0 : n.ip6.includes(text)));
+  return netifs.some((n) =>
+    to.family === 4 ? formatIpv4(n.ip) === text && n.ip !== 0 : n.ip6.includes(text),
+  );
 }

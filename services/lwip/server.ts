@@ -6,9 +6,10 @@
  */
 import { EventEmitter } from 'node:events';
 import { parseIp, writeAnyIp, writeIp } from './address.ts';
+import type { SocketHost } from './connector.ts';
 import { codeOf, ERR, endpointText, NetError } from './errors.ts';
 import { IPADDR_TYPE, TCP_PCB } from './layout.ts';
-import { Socket, type SocketHost, type SocketOptions } from './socket.ts';
+import { Socket, type SocketOptions } from './socket.ts';
 import type { Callee, Dirty } from './stack.ts';
 
 export interface ListenOptions {
@@ -82,7 +83,11 @@ export class Server extends EventEmitter<ServerEvents> implements Callee, Dirty 
     const err = ffi.tcp_bind(pcb, memory.address + scratch.ip, port);
     if (err !== ERR.OK) {
       ffi.tcp_abort(pcb);
-      throw this.#error(codeOf(err), port, err === ERR.USE ? 'the port is in use' : `lwIP reports error ${err}`);
+      throw this.#error(
+        codeOf(err),
+        port,
+        err === ERR.USE ? 'the port is in use' : `lwIP reports error ${err}`,
+      );
     }
     ffi.memcpy(memory.address + scratch.stage, pcb, TCP_PCB.SIZE);
     this.#port = memory.view.getUint16(scratch.stage + TCP_PCB.LOCAL_PORT, true);

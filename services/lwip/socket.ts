@@ -4,23 +4,10 @@
  * Back-pressure both ways: while the program does not read, the TCP window stays closed and at most
  * one window (64 KiB) waits here; a write is done when lwIP has copied all of it, as with a kernel socket.
  */
-import type { LookupFunction } from 'node:net';
 import { Duplex } from 'node:stream';
-import { formatIpv4 } from '#common/wire/ipv4';
-import { type IpAddress, parseIp } from './address.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
+import { type ConnectOptions, Connector, type SocketHost } from './connector.ts';
 import { codeOf, ERR, endpointText, NetError, type NetErrorCode } from './errors.ts';
-import type { Netif } from './netif.ts';
-import { routeTo } from './routes.ts';
-import type { Stack } from './stack.ts';
-
-/** What sockets need to know of the network they belong to. */
-export interface SocketHost {
-  readonly stack: Stack;
-  readonly netifs: readonly Netif[];
-  /** Name look-up as `net.connect` wants it; IPv4 addresses first. */
-  readonly lookup: LookupFunction;
-}
 
 export interface SocketOptions {
   /** Keep writing after the peer's FIN; default false. */
@@ -28,21 +15,6 @@ export interface SocketOptions {
   readonly signal?: AbortSignal;
   readonly readableHighWaterMark?: number;
   readonly writableHighWaterMark?: number;
-}
-
-export interface ConnectOptions {
-  readonly host?: string;
-  readonly port: number;
-  readonly localAddress?: string;
-  readonly localPort?: number;
-  /** 4, 6 or 0 for either. */
-  readonly family?: number;
-  readonly lookup?: LookupFunction;
-  /** As `setTimeout`. */
-  readonly timeout?: number;
-  readonly noDelay?: boolean;
-  readonly keepAlive?: boolean;
-  readonly keepAliveInitialDelay?: number;
 }
 
 interface Pending {
@@ -53,24 +25,20 @@ interface Pending {
 }
 
 const HIGH_WATER_MARK = 128 * 1024;
-/** Linux gives up after three unanswered ARP requests, one second apart; so do we. */
-const ARP_WAIT_MS = 3000;
 
 export class Socket extends Duplex {
   readonly #host: SocketHost;
   #connection: Connection | undefined;
-  #connecting = false;
+  #connector: Connector | undefined;
   #wantsData = false;
   #pending: Pending | undefined;
   #final: ((err?: Error | null) => void) | undefined;
   #timeoutMs = 0;
   #idle: NodeJS.Timeout | undefined;
-  #arpCheck: NodeJS.Timeout | undefined;
   #noDelay = false;
   #keepAlive: { on: boolean; delayMs: number } | undefined;
   #referenced = true;
   #refHeld = false;
-  #to: { address: string; port: number } | undefined;
   #ends: { local: string; localPort: number; remote: string; remotePort: number } | undefined;
   bytesRead = 0;
   bytesWritten = 0;
@@ -109,96 +77,24 @@ export class Socket extends Duplex {
         : first;
     const onConnect = typeof second === 'function' ? second : third;
     if (onConnect !== undefined) this.once('connect', onConnect);
-    checkPort(options.port);
-    this.#connecting = true;
+    this.#connector = new Connector(this.#host, options, this.#events(), {
+      looked: (...args) => this.emit('lookup', ...args),
+      connected: (connection) => this.#onConnected(connection),
+      failed: (err) => this.destroy(err),
+    });
     this.#hold();
     if (options.timeout !== undefined) this.setTimeout(options.timeout);
     if (options.noDelay) this.setNoDelay(true);
     if (options.keepAlive) this.setKeepAlive(true, options.keepAliveInitialDelay ?? 0);
-    this.#resolve(options);
+    this.#connector.start();
     return this;
-  }
-
-  #resolve(options: ConnectOptions): void {
-    const host = options.host ?? 'localhost';
-    const literal = parseIp(host, (name) => this.#zoneOf(name));
-    if (literal !== undefined) {
-      process.nextTick(() => this.#tryNext([{ text: host, ip: literal }], options));
-      return;
-    }
-    const lookup = options.lookup ?? this.#host.lookup;
-    lookup(host, { all: true, family: options.family ?? 0 }, (err, found, family) => {
-      if (this.destroyed) return;
-      const list = Array.isArray(found) ? found : [{ address: found, family: family ?? 4 }];
-      if (err) {
-        this.emit('lookup', err, undefined, undefined, host);
-        this.destroy(err);
-        return;
-      }
-      for (const { address, family } of list) this.emit('lookup', null, address, family, host);
-      const addresses = list.flatMap(({ address }) => {
-        const ip = parseIp(address);
-        return ip === undefined ? [] : [{ text: address, ip }];
-      });
-      this.#tryNext(addresses, options);
-    });
-  }
-
-  #zoneOf(name: string): number {
-    return this.#host.netifs.find((netif) => netif.name === name)?.index ?? 0;
-  }
-
-  /** Tries the addresses one behind the other; the last one's error is the socket's. */
-  #tryNext(
-    addresses: readonly { text: string; ip: IpAddress }[],
-    options: ConnectOptions,
-    last?: NetError,
-  ): void {
-    if (this.destroyed) return;
-    const [first, ...rest] = addresses;
-    if (first === undefined) {
-      this.destroy(last ?? this.#error('ENOTFOUND', `the name ${options.host} has no address`));
-      return;
-    }
-    this.#to = { address: first.text, port: options.port };
-    const failed = (err: NetError): void => this.#tryNext(rest, options, err);
-    const route = routeTo(this.#host.netifs, first.ip);
-    if ('reason' in route) {
-      failed(this.#error(route.code, route.reason));
-      return;
-    }
-    const local = options.localAddress === undefined ? undefined : parseIp(options.localAddress);
-    const connection = new Connection(this.#host.stack, this.#events(failed));
-    this.#connection = connection;
-    const err = connection.connect(first.ip, options.port, options.localPort ?? 0, local);
-    if (err !== ERR.OK) {
-      connection.abort();
-      failed(this.#error(codeOf(err), reasonOf(err, options)));
-      return;
-    }
-    const { netif, nextHop } = route;
-    if (nextHop === undefined) return;
-    this.#arpCheck = setTimeout(() => {
-      if (netif.knowsNeighbour(nextHop)) return;
-      connection.abort();
-      failed(this.#error('EHOSTUNREACH', `nobody on ${netif.name} answers ARP requests for ${formatIpv4(nextHop)}`));
-    }, ARP_WAIT_MS).unref();
-  }
-
-  #error(code: NetErrorCode, reason: string): NetError {
-    const { address = '', port = 0 } = this.#to ?? {};
-    return new NetError(code, `Cannot connect to ${endpointText(address, port)} as ${reason}`, {
-      syscall: 'connect',
-      address,
-      port,
-    });
   }
 
   // ---- events of the connection ----
 
-  #events(connectFailed?: (err: NetError) => void): ConnectionEvents {
+  #events(): ConnectionEvents {
     return {
-      connected: () => this.#onConnected(),
+      connected: () => {},
       data: (chunk) => {
         this.bytesRead += chunk.length;
         this.#touch();
@@ -211,19 +107,13 @@ export class Socket extends Duplex {
         this.#touch();
         this.#writeOut();
       },
-      failed: (err) => {
-        clearTimeout(this.#arpCheck);
-        if (this.#connecting && connectFailed !== undefined) connectFailed(this.#connectError(err));
-        else this.destroy(this.#streamError(err));
-      },
+      failed: (err) => this.destroy(this.#streamError(err)),
     };
   }
 
-  #onConnected(): void {
-    clearTimeout(this.#arpCheck);
-    this.#connecting = false;
-    const connection = this.#connection;
-    if (connection === undefined || this.destroyed) return;
+  #onConnected(connection: Connection): void {
+    this.#connector = undefined;
+    this.#connection = connection;
     this.#ends = connection.endpoints;
     connection.setNoDelay(this.#noDelay);
     if (this.#keepAlive) connection.setKeepAlive(this.#keepAlive.on, this.#keepAlive.delayMs);
@@ -233,12 +123,6 @@ export class Socket extends Duplex {
     if (this.#wantsData) connection.resume();
     this.#writeOut();
     if (this.#final) this.#finish(this.#final);
-  }
-
-  #connectError(err: number): NetError {
-    if (err === ERR.RST) return this.#error('ECONNREFUSED', 'the host refused it: nothing listens on that port');
-    if (err === ERR.ABRT) return this.#error('ETIMEDOUT', 'the host did not answer: it is down or a filter drops it');
-    return this.#error(codeOf(err), `lwIP reports error ${err}`);
   }
 
   #streamError(err: number): NetError {
@@ -263,7 +147,7 @@ export class Socket extends Duplex {
 
   override _read(): void {
     this.#wantsData = true;
-    if (!this.#connecting) this.#connection?.resume();
+    this.#connection?.resume();
   }
 
   override _write(chunk: Buffer, _encoding: string, done: (err?: Error | null) => void): void {
@@ -280,7 +164,7 @@ export class Socket extends Duplex {
   #queue(chunks: readonly Buffer[], done: (err?: Error | null) => void): void {
     for (const chunk of chunks) this.bytesWritten += chunk.length;
     this.#pending = { chunks, index: 0, offset: 0, done };
-    if (!this.#connecting) this.#writeOut();
+    this.#writeOut();
   }
 
   #writeOut(): void {
@@ -320,7 +204,7 @@ export class Socket extends Duplex {
   }
 
   override _final(done: (err?: Error | null) => void): void {
-    if (this.#connecting) this.#final = done;
+    if (this.connecting) this.#final = done;
     else this.#finish(done);
   }
 
@@ -332,8 +216,8 @@ export class Socket extends Duplex {
 
   override _destroy(err: Error | null, done: (err?: Error | null) => void): void {
     clearTimeout(this.#idle);
-    clearTimeout(this.#arpCheck);
-    this.#connecting = false;
+    this.#connector?.cancel();
+    this.#connector = undefined;
     this.#connection?.close();
     this.#connection = undefined;
     this.#pending = undefined;
@@ -357,15 +241,15 @@ export class Socket extends Duplex {
   // ---- as node:net ----
 
   get connecting(): boolean {
-    return this.#connecting;
+    return this.#connector !== undefined;
   }
 
   get pending(): boolean {
-    return this.#connection === undefined || this.#connecting;
+    return this.#connection === undefined;
   }
 
   get readyState(): 'opening' | 'open' | 'readOnly' | 'writeOnly' | 'closed' {
-    if (this.#connecting) return 'opening';
+    if (this.connecting) return 'opening';
     if (this.readable) return this.writable ? 'open' : 'readOnly';
     return this.writable ? 'writeOnly' : 'closed';
   }
@@ -421,20 +305,20 @@ export class Socket extends Duplex {
   /** Switches Nagle's algorithm off (true) or on. */
   setNoDelay(on = true): this {
     this.#noDelay = on;
-    if (!this.#connecting) this.#connection?.setNoDelay(on);
+    this.#connection?.setNoDelay(on);
     return this;
   }
 
   setKeepAlive(on = false, initialDelayMs = 0): this {
     this.#keepAlive = { on, delayMs: initialDelayMs };
-    if (!this.#connecting) this.#connection?.setKeepAlive(on, initialDelayMs);
+    this.#connection?.setKeepAlive(on, initialDelayMs);
     return this;
   }
 
   /** While referenced (the default) an open socket keeps the process alive. */
   ref(): this {
     this.#referenced = true;
-    if (this.#connection !== undefined || this.#connecting) this.#hold();
+    if (this.#connection !== undefined || this.connecting) this.#hold();
     return this;
   }
 
@@ -459,17 +343,4 @@ export class Socket extends Duplex {
 
 function familyOf(address: string): string {
   return address.includes(':') ? 'IPv6' : 'IPv4';
-}
-
-function reasonOf(err: number, options: ConnectOptions): string {
-  if (err === ERR.USE) return `local port ${options.localPort} is in use`;
-  if (err === ERR.MEM) return 'lwIP has no memory left';
-  if (err === ERR.RTE) return 'lwIP has no route there';
-  return `lwIP reports error ${err}`;
-}
-
-/** Throws RangeError unless `port` is 1..65535. */
-function checkPort(port: number): void {
-  if (Number.isInteger(port) && port >= 1 && port <= 65535) return;
-  throw new RangeError(`Cannot connect as port must be 1..65535: current value is ${port}`);
 }

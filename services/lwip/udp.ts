@@ -6,10 +6,10 @@
  */
 import { EventEmitter } from 'node:events';
 import { type IpAddress, parseIp, readIp, writeAnyIp, writeIp } from './address.ts';
+import type { SocketHost } from './connector.ts';
 import { codeOf, ERR, endpointText, NetError, type NetErrorCode } from './errors.ts';
 import { IP_ADDR, IPADDR_TYPE, PBUF, PBUF_LAYER, PBUF_TYPE, UDP_PCB } from './layout.ts';
 import { routeTo } from './routes.ts';
-import type { SocketHost } from './socket.ts';
 import type { Callee, Dirty } from './stack.ts';
 
 export interface RemoteInfo {
@@ -70,19 +70,21 @@ export class UdpSocket extends EventEmitter<UdpEvents> implements Callee, Dirty 
   /** Sends one datagram. Throws NetError: ENETUNREACH, EMSGSIZE, ENOBUFS, EINVAL. */
   send(data: Uint8Array, port: number, address: string): void {
     const ip = parseIp(address, (name) => this.#host.netifs.find((n) => n.name === name)?.index ?? 0);
-    const fail = (code: NetErrorCode, reason: string): never => {
-      throw this.#error('send', code, address, port, reason);
-    };
-    if (ip === undefined) return fail('EINVAL', 'it is no IP address (look names up first)');
-    if (this.#pcb === 0) return fail('ENOTCONN', 'the socket is closed');
+    const refused = (code: NetErrorCode, reason: string): NetError =>
+      this.#error('send', code, address, port, reason);
+    if (ip === undefined) throw refused('EINVAL', 'it is no IP address (look names up first)');
+    if (this.#pcb === 0) throw refused('ENOTCONN', 'the socket is closed');
     if (data.length > MAX_PAYLOAD) {
-      return fail('EMSGSIZE', `a datagram has at most ${MAX_PAYLOAD} bytes: current value is ${data.length}`);
+      throw refused(
+        'EMSGSIZE',
+        `a datagram has at most ${MAX_PAYLOAD} bytes: current value is ${data.length}`,
+      );
     }
     const broadcast = ip.family === 4 && ip.bytes.every((byte) => byte === 255);
     const route = routeTo(this.#host.netifs, ip);
-    if ('reason' in route && !broadcast) return fail(route.code, route.reason);
+    if ('reason' in route && !broadcast) throw refused(route.code, route.reason);
     const err = this.#send(data, ip, port);
-    if (err !== ERR.OK) fail(codeOf(err), `lwIP reports error ${err}`);
+    if (err !== ERR.OK) throw refused(codeOf(err), `lwIP reports error ${err}`);
   }
 
   #send(data: Uint8Array, to: IpAddress, port: number): number {

@@ -232,7 +232,11 @@ export class VirtioPort implements FramePort {
     this.#pump.stop();
     const cause = err instanceof Error ? err : new Error(String(err));
     this.#options.onFailed(
-      new L4Error('EIO', `The device behind "${this.#options.name}" cannot be used any more: ${cause.message}`, { cause }),
+      new L4Error(
+        'EIO',
+        `The device behind "${this.#options.name}" cannot be used any more: ${cause.message}`,
+        { cause },
+      ),
     );
   }
 

@@ -9,7 +9,14 @@ import type { Stack } from '../stack.ts';
 import type { Lease } from './lease.ts';
 import { type DhcpAction, DhcpMachine, type DhcpProgress } from './machine.ts';
 import { type Intent, messageFor } from './messages.ts';
-import { BROADCAST_IP, BROADCAST_MAC, type Destination, dhcpFrame, dhcpTap, probeFrame } from './transport.ts';
+import {
+  BROADCAST_IP,
+  BROADCAST_MAC,
+  type Destination,
+  dhcpFrame,
+  dhcpTap,
+  probeFrame,
+} from './transport.ts';
 
 export interface DhcpClientOptions {
   readonly stack: Stack;
@@ -103,7 +110,9 @@ export class DhcpClient {
         return;
       case 'deconfigure':
         this.netif.setAddress(0, 0, 0);
-        this.#options.log(`Interface '${this.netif.name}' lost its address as ${action.reason}: asking for a new one`);
+        this.#options.log(
+          `Interface '${this.netif.name}' lost its address as ${action.reason}: asking for a new one`,
+        );
         return;
     }
   }
@@ -122,7 +131,8 @@ export class DhcpClient {
 
   #configure(lease: Lease): void {
     const { netif } = this;
-    const changed = netif.ip !== lease.ip || netif.netmask !== lease.netmask || netif.gateway !== lease.gateway;
+    const changed =
+      netif.ip !== lease.ip || netif.netmask !== lease.netmask || netif.gateway !== lease.gateway;
     if (lease.mtu !== undefined) netif.setMtu(lease.mtu);
     const before = netif.ip;
     if (changed) netif.setAddress(lease.ip, lease.netmask, lease.gateway);

@@ -32,7 +32,8 @@ export function leaseOf(message: DhcpMessage, from: number): Lease | string {
   if (server === undefined || server === 0) return 'it names no server (option 54)';
   if (!isHost(ip)) return `server ${formatIpv4(server)} offered ${formatIpv4(ip)}, which is no host address`;
   const netmask = optionU32(message, DHCP_OPTION.SUBNET_MASK) ?? classMask(ip);
-  if (!isMask(netmask)) return `server ${formatIpv4(server)} gave the netmask ${formatIpv4(netmask)}, which is none`;
+  if (!isMask(netmask))
+    return `server ${formatIpv4(server)} gave the netmask ${formatIpv4(netmask)}, which is none`;
   const seconds = optionU32(message, DHCP_OPTION.LEASE_TIME);
   if (seconds === undefined) return `server ${formatIpv4(server)} gave no lease time (option 51)`;
   const gateway = optionAddresses(message, DHCP_OPTION.ROUTER).find(isHost) ?? 0;

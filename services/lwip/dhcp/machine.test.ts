@@ -20,7 +20,11 @@ function setup() {
     log.push(...actions);
     return actions;
   };
-  const reply = (type: number, change: Partial<DhcpMessage> = {}, options: [number, Uint8Array][] = []): DhcpMessage => ({
+  const reply = (
+    type: number,
+    change: Partial<DhcpMessage> = {},
+    options: [number, Uint8Array][] = [],
+  ): DhcpMessage => ({
     op: BOOTREPLY,
     xid,
     secs: 0,
@@ -76,8 +80,16 @@ describe('DhcpMachine', () => {
     bind(s);
     expect(s.verbs()).toEqual(['DISCOVER', 'REQUEST', 'probe', 'probe', 'configure']);
     expect(s.machine.state).toBe('BOUND');
-    expect(s.machine.lease).toMatchObject({ ip: IP, netmask: 0xffffff00, gateway: SERVER, dns: [0x0a000203], server: SERVER });
-    expect([s.machine.lease?.renewAt, s.machine.lease?.rebindAt, s.machine.lease?.expiresAt]).toEqual([500_000, 875_000, 1_000_000]);
+    expect(s.machine.lease).toMatchObject({
+      ip: IP,
+      netmask: 0xffffff00,
+      gateway: SERVER,
+      dns: [0x0a000203],
+      server: SERVER,
+    });
+    expect([s.machine.lease?.renewAt, s.machine.lease?.rebindAt, s.machine.lease?.expiresAt]).toEqual([
+      500_000, 875_000, 1_000_000,
+    ]);
   });
 
   it('repeats its DISCOVER at 1, 2, 4, ... 64 s [RFC 2131 §4.1]', () => {
@@ -107,7 +119,10 @@ describe('DhcpMachine', () => {
     s.hear(DHCP_TYPE.OFFER);
     s.hear(DHCP_TYPE.NAK);
     expect(s.verbs()).toEqual(['DISCOVER', 'REQUEST', 'DISCOVER']);
-    expect(s.machine.progress).toMatchObject({ naks: 1, ignored: ['server 10.0.2.2 refused 10.0.2.15 (NAK)'] });
+    expect(s.machine.progress).toMatchObject({
+      naks: 1,
+      ignored: ['server 10.0.2.2 refused 10.0.2.15 (NAK)'],
+    });
   });
 
   it('declines an address that answers ARP and waits 10 s [RFC 2131 §3.1 (5)]', () => {
@@ -240,7 +255,9 @@ describe('DhcpMachine', () => {
           }
           expect(s.machine.wakeAt).toBeGreaterThanOrEqual(s.now);
           if (s.machine.wakeAt === Number.POSITIVE_INFINITY) expect(s.machine.state).toBe('BOUND');
-          expect(s.machine.lease !== undefined).toBe(['BOUND', 'RENEWING', 'REBINDING'].includes(s.machine.state));
+          expect(s.machine.lease !== undefined).toBe(
+            ['BOUND', 'RENEWING', 'REBINDING'].includes(s.machine.state),
+          );
         }
       }),
     );

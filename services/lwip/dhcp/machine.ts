@@ -230,7 +230,9 @@ export class DhcpMachine {
     this.progress.requestsSent++;
     this.#sentAt = now;
     this.#newXid();
-    return [{ kind: 'send', intent: this.#intent(now, this.state === 'RENEWING' ? 'RENEW' : 'REBIND', lease) }];
+    return [
+      { kind: 'send', intent: this.#intent(now, this.state === 'RENEWING' ? 'RENEW' : 'REBIND', lease) },
+    ];
   }
 
   #lost(now: number, reason: string): DhcpAction[] {

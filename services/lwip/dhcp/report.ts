@@ -28,7 +28,8 @@ function received({ ignored, requestsSent }: DhcpProgress): string {
 }
 
 function hint({ ignored, requestsSent, declined }: DhcpProgress): string {
-  if (declined > 0) return 'Two hosts have the same address: look for a static one inside the range of the DHCP server.';
+  if (declined > 0)
+    return 'Two hosts have the same address: look for a static one inside the range of the DHCP server.';
   if (ignored.length > 0 || requestsSent > 0) return 'Check the DHCP server.';
   return 'Is a DHCP server on this network, is the switch port connected to a NIC, and is the link up?';
 }

@@ -13,7 +13,11 @@ function setup(frame: Uint8Array, mac = MAC) {
   const memory = new Memory(new ArrayBuffer(4096));
   memory.u8.set(frame, 14);
   const heard = { message: vi.fn(), malformed: vi.fn(), arp: vi.fn() };
-  return { heard, tap: dhcpTap(memory, mac, heard), verdict: () => dhcpTap(memory, mac, heard)(14, frame.length) };
+  return {
+    heard,
+    tap: dhcpTap(memory, mac, heard),
+    verdict: () => dhcpTap(memory, mac, heard)(14, frame.length),
+  };
 }
 
 /** The frame as a server would send it: ports swapped, checksum left out. */
@@ -62,11 +66,15 @@ describe('dhcpTap()', () => {
   it('leaves everything else to lwIP and never throws', () => {
     const valid = fromServer();
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { maxLength: 12 }), fc.nat(valid.length), (changes, length) => {
-        const frame = valid.slice();
-        for (const [at, value] of changes) frame[at] = value;
-        setup(frame.subarray(0, length)).verdict();
-      }),
+      fc.property(
+        fc.array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { maxLength: 12 }),
+        fc.nat(valid.length),
+        (changes, length) => {
+          const frame = valid.slice();
+          for (const [at, value] of changes) frame[at] = value;
+          setup(frame.subarray(0, length)).verdict();
+        },
+      ),
     );
   });
 

@@ -5,7 +5,13 @@
 import type { Memory } from '#common/memory';
 import { ARP, ARP_REPLY, ARP_REQUEST, arpSenderIp, checkArp, emitArpFrame } from '#common/wire/arp';
 import { pseudoSum } from '#common/wire/checksum';
-import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT, type DhcpMessage, decodeDhcp, encodeDhcp } from '#common/wire/dhcp';
+import {
+  DHCP_CLIENT_PORT,
+  DHCP_SERVER_PORT,
+  type DhcpMessage,
+  decodeDhcp,
+  encodeDhcp,
+} from '#common/wire/dhcp';
 import { ETH, ETHERTYPE, emitEthernet, etherType, MAX_FRAME } from '#common/wire/ethernet';
 import {
   checkIpv4,

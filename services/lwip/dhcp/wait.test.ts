@@ -16,7 +16,12 @@ function setup(progress: Partial<DhcpProgress> = {}) {
   const bound = new Promise<void>((resolve) => {
     done = resolve;
   });
-  const client: Waiting = { netif: { name: 'vn0' }, lease: undefined, progress: { ...PROGRESS, ...progress }, bound };
+  const client: Waiting = {
+    netif: { name: 'vn0' },
+    lease: undefined,
+    progress: { ...PROGRESS, ...progress },
+    bound,
+  };
   const lines: string[] = [];
   const abort = new AbortController();
   const wait = (limit: number) => {
@@ -41,14 +46,18 @@ describe('waitForLeases()', () => {
       expect.stringContaining('after 15 s'),
     ]);
     await vi.advanceTimersByTimeAsync(20_000);
-    expect(await result).toMatch(/^Cannot configure interface "vn0" as no DHCP server gave a lease within 30 s: .*IFCONFIG_DHCP_TIMEOUT/);
+    expect(await result).toMatch(
+      /^Cannot configure interface "vn0" as no DHCP server gave a lease within 30 s: .*IFCONFIG_DHCP_TIMEOUT/,
+    );
   });
 
   it('says why answers were not taken', async () => {
     const { wait, lines, done } = setup({ ignored: ['a reply had transaction id 1'], requestsSent: 1 });
     const result = wait(0);
     await vi.advanceTimersByTimeAsync(5000);
-    expect(lines[0]).toMatch(/1 REQUEST sent, what came back was not usable: a reply had transaction id 1\. Check the DHCP server\./);
+    expect(lines[0]).toMatch(
+      /1 REQUEST sent, what came back was not usable: a reply had transaction id 1\. Check the DHCP server\./,
+    );
     done();
     expect(await result).toBe('bound');
     expect(vi.getTimerCount()).toBe(0);

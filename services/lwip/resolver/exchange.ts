@@ -13,8 +13,9 @@ import {
   opcodeOf,
 } from '#common/wire/dns';
 import { sameName } from '#common/wire/dns_name';
+import type { SocketHost } from '../connector.ts';
 import { NetError } from '../errors.ts';
-import { Socket, type SocketHost } from '../socket.ts';
+import { Socket } from '../socket.ts';
 import { UdpSocket } from '../udp.ts';
 
 /** Asks `server` once. Resolves with the answer; undefined when none came in time. Rejects with NetError (no route, ...). */

@@ -18,15 +18,28 @@ describe('parseResolvConf()', () => {
   });
 
   it('has the defaults of the libc: 5 s, 3 attempts', () => {
-    expect(parseResolvConf('')).toEqual({ servers: [], search: [], timeoutMs: 5000, attempts: 3, ndots: 1, warnings: [] });
+    expect(parseResolvConf('')).toEqual({
+      servers: [],
+      search: [],
+      timeoutMs: 5000,
+      attempts: 3,
+      ndots: 1,
+      warnings: [],
+    });
   });
 
   it('bounds absurd options', () => {
-    expect(parseResolvConf('options timeout:0 attempts:0\noptions ndots:99')).toMatchObject({ timeoutMs: 1000, attempts: 1, ndots: 15 });
+    expect(parseResolvConf('options timeout:0 attempts:0\noptions ndots:99')).toMatchObject({
+      timeoutMs: 1000,
+      attempts: 1,
+      ndots: 15,
+    });
   });
 
   it('cuts lines after 127 characters and says so, and names bad servers', () => {
-    const { servers, search, warnings } = parseResolvConf(`search ${'a'.repeat(120)}bcd\nnameserver 10.0.2\nnameserver 1.2.3.4`);
+    const { servers, search, warnings } = parseResolvConf(
+      `search ${'a'.repeat(120)}bcd\nnameserver 10.0.2\nnameserver 1.2.3.4`,
+    );
     expect([search[0]?.length, servers]).toEqual([120, ['1.2.3.4']]);
     expect(warnings).toEqual([
       'resolv.conf:1: the line is cut after 127 characters: it has 130',

@@ -29,14 +29,17 @@ export function parseResolvConf(text: string): ResolvConf {
   let search: string[] = [];
   text.split('\n').forEach((whole, i) => {
     if (whole.length > MAX_LINE) {
-      warnings.push(`resolv.conf:${i + 1}: the line is cut after ${MAX_LINE} characters: it has ${whole.length}`);
+      warnings.push(
+        `resolv.conf:${i + 1}: the line is cut after ${MAX_LINE} characters: it has ${whole.length}`,
+      );
     }
     const line = whole.slice(0, MAX_LINE).replace(/[#;].*/, '');
     const [keyword = '', ...rest] = line.trim().split(/\s+/);
     if (keyword === 'nameserver') {
       const [server = ''] = rest;
       if (isIP(server) !== 0) servers.push(server);
-      else warnings.push(`resolv.conf:${i + 1}: nameserver must be an IP address: current value is "${server}"`);
+      else
+        warnings.push(`resolv.conf:${i + 1}: nameserver must be an IP address: current value is "${server}"`);
     } else if (keyword === 'search' || keyword === 'domain') {
       search = rest;
     } else if (keyword === 'options') {

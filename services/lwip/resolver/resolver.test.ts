@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
+import { u32Option } from '#common/wire/dhcp_options';
 import { DNS_CLASS_IN, DNS_FLAG, DNS_TYPE, type DnsMessage, type DnsRecord } from '#common/wire/dns';
 import { parseIpv4 } from '#common/wire/ipv4';
-import { u32Option } from '#common/wire/dhcp_options';
 import type { Exchange } from './exchange.ts';
 import { candidates, Resolver } from './resolver.ts';
 
@@ -18,7 +18,10 @@ function answer(answers: DnsRecord[], flags = 0): DnsMessage {
 }
 
 /** A resolver whose servers are a table: name -> answer to an A question. */
-function setup(table: Record<string, DnsMessage | 'silent' | Error>, files: { conf?: string; hosts?: string; dhcp?: string[] } = { conf: CONF }) {
+function setup(
+  table: Record<string, DnsMessage | 'silent' | Error>,
+  files: { conf?: string; hosts?: string; dhcp?: string[] } = { conf: CONF },
+) {
   const exchange = vi.fn<Exchange>(async (_server, name, type) => {
     const found = table[name] ?? answer([], 3);
     if (found === 'silent') return undefined;
@@ -44,7 +47,13 @@ async function failure(promise: Promise<unknown>): Promise<{ code?: string; mess
 
 describe('Resolver.resolve()', () => {
   it('asks for both families and follows aliases', async () => {
-    const { resolver, exchange } = setup({ 'ftp.example': answer([cname('ftp.example', 'Mirror.example'), a('mirror.example', '10.9.9.9'), a('evil.example', '6.6.6.6')]) });
+    const { resolver, exchange } = setup({
+      'ftp.example': answer([
+        cname('ftp.example', 'Mirror.example'),
+        a('mirror.example', '10.9.9.9'),
+        a('evil.example', '6.6.6.6'),
+      ]),
+    });
     expect(await resolver.resolve('ftp.example')).toEqual([{ address: '10.9.9.9', family: 4 }]);
     expect(exchange.mock.calls.map(([, , type]) => type).sort()).toEqual([DNS_TYPE.A, DNS_TYPE.AAAA]);
   });
@@ -72,12 +81,19 @@ describe('Resolver.resolve()', () => {
     });
     expect(await failure(resolver.resolve('slow.example'))).toMatchObject({
       code: 'EAI_AGAIN',
-      message: 'Cannot resolve "slow.example" as name server 10.0.2.3 did not answer: asked 2 times, 1 s each. Is the address in /etc/resolv.conf right?',
+      message:
+        'Cannot resolve "slow.example" as name server 10.0.2.3 did not answer: asked 2 times, 1 s each. Is the address in /etc/resolv.conf right?',
     });
-    expect((await failure(resolver.resolve('broken.example'))).message).toMatch(/10\.0\.2\.3 failed to answer \(SERVFAIL\)/);
+    expect((await failure(resolver.resolve('broken.example'))).message).toMatch(
+      /10\.0\.2\.3 failed to answer \(SERVFAIL\)/,
+    );
     expect((await failure(resolver.resolve('empty.example'))).message).toMatch(/has no IPv4 address/);
-    expect((await failure(resolver.resolve('unrouted.example'))).message).toMatch(/cannot be asked: no route/);
-    expect((await failure(resolver.resolve('a..b'))).message).toMatch(/no host name.*label must not be empty/);
+    expect((await failure(resolver.resolve('unrouted.example'))).message).toMatch(
+      /cannot be asked: no route/,
+    );
+    expect((await failure(resolver.resolve('a..b'))).message).toMatch(
+      /no host name.*label must not be empty/,
+    );
   });
 
   it('uses the servers of DHCP without resolv.conf, says so once, and names the hint without both', async () => {
@@ -86,7 +102,9 @@ describe('Resolver.resolve()', () => {
     await resolver.resolve('x');
     expect(exchange.mock.calls[0]?.[0]).toBe('10.0.2.3');
     expect(lines).toEqual(['Note: there is no /etc/resolv.conf; using the name servers from DHCP: 10.0.2.3']);
-    expect((await failure(setup({}, {}).resolver.resolve('x'))).message).toMatch(/DHCP gave no name server: .*etc = L4\.Env\.rom/);
+    expect((await failure(setup({}, {}).resolver.resolve('x'))).message).toMatch(
+      /DHCP gave no name server: .*etc = L4\.Env\.rom/,
+    );
   });
 
   it('walks the search list and the list of servers', async () => {
@@ -96,7 +114,9 @@ describe('Resolver.resolve()', () => {
     );
     expect(await resolver.resolve('box', 4)).toEqual([{ address: '10.0.0.2', family: 4 }]);
     expect(exchange.mock.calls.map(([, name]) => name)).toEqual(['box.one.example', 'box.two.example']);
-    exchange.mockImplementation(async (server) => (server === '1.1.1.1' ? undefined : answer([a('box.one.example', '10.0.0.1')])));
+    exchange.mockImplementation(async (server) =>
+      server === '1.1.1.1' ? undefined : answer([a('box.one.example', '10.0.0.1')]),
+    );
     expect(await resolver.resolve('box', 4)).toEqual([{ address: '10.0.0.1', family: 4 }]);
   });
 });
@@ -105,7 +125,9 @@ describe('Resolver.lookup()', () => {
   it('has the form that net.connect wants', async () => {
     const { resolver } = setup({ x: answer([a('x', '1.2.3.4')]) });
     const one = await new Promise((resolve) => resolver.lookup('x', {}, (...args) => resolve(args)));
-    const all = await new Promise((resolve) => resolver.lookup('x', { all: true, family: 4 }, (...args) => resolve(args)));
+    const all = await new Promise((resolve) =>
+      resolver.lookup('x', { all: true, family: 4 }, (...args) => resolve(args)),
+    );
     expect([one, all]).toEqual([
       [null, '1.2.3.4', 4],
       [null, [{ address: '1.2.3.4', family: 4 }]],

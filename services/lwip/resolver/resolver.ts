@@ -6,10 +6,10 @@
  */
 import type { LookupAddress, LookupOptions } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
+import { get32 } from '#common/wire/bytes';
 import { DNS_FLAG, DNS_RCODE, DNS_TYPE, type DnsMessage, rcodeOf } from '#common/wire/dns';
 import { canonicalName, encodeName } from '#common/wire/dns_name';
 import { formatIpv4 } from '#common/wire/ipv4';
-import { get32 } from '#common/wire/bytes';
 import { formatIpv6 } from '../address.ts';
 import { NetError, type NetErrorCode } from '../errors.ts';
 import type { Exchange } from './exchange.ts';
@@ -101,7 +101,8 @@ export class Resolver {
     for (const warning of conf.warnings) this.#warn(warning);
     if (conf.servers.length > 0) return conf;
     const servers = this.#options.dhcpServers();
-    const missing = text === undefined ? 'there is no /etc/resolv.conf' : '/etc/resolv.conf names no name server';
+    const missing =
+      text === undefined ? 'there is no /etc/resolv.conf' : '/etc/resolv.conf names no name server';
     if (servers.length === 0) {
       throw failed(name, 'EAI_AGAIN', `${missing} and DHCP gave no name server: ${ETC_HINT}`);
     }
@@ -125,7 +126,7 @@ export class Resolver {
     const v4 = await this.#ask(conf, name, 4);
     if (!Array.isArray(v4)) {
       const v6 = await second;
-      return Array.isArray(v6) ? v6 : v4.absent ? v6.absent ? v4 : v6 : v4;
+      return Array.isArray(v6) ? v6 : v4.absent ? (v6.absent ? v4 : v6) : v4;
     }
     const v6 = await Promise.race([second, delay(OTHER_FAMILY_MS)]);
     return Array.isArray(v6) ? [...v4, ...v6] : v4;
@@ -142,7 +143,11 @@ export class Resolver {
           answer = await this.#options.exchange(server, name, type, conf.timeoutMs);
         } catch (err) {
           const why = err instanceof Error ? err.message : String(err);
-          refused = { code: 'EAI_AGAIN', reason: `name server ${server} cannot be asked: ${why}`, absent: false };
+          refused = {
+            code: 'EAI_AGAIN',
+            reason: `name server ${server} cannot be asked: ${why}`,
+            absent: false,
+          };
           continue;
         }
         if (answer === undefined) continue;
@@ -158,32 +163,39 @@ export class Resolver {
 }
 
 function silent({ servers, attempts, timeoutMs }: ResolvConf): string {
-  const who = servers.length === 1 ? `name server ${servers[0]} did not answer` : `no name server answered (${servers.join(', ')})`;
+  const who =
+    servers.length === 1
+      ? `name server ${servers[0]} did not answer`
+      : `no name server answered (${servers.join(', ')})`;
   const times = attempts === 1 ? 'once' : `${attempts} times`;
   return `${who}: asked ${times}, ${timeoutMs / 1000} s each. Is the address in /etc/resolv.conf right?`;
 }
 
 /** Addresses of an answer, or why it has none. */
-function judge(
-  answer: DnsMessage,
-  server: string,
-  name: string,
-  family: 4 | 6,
-): ResolvedAddress[] | Failure {
+function judge(answer: DnsMessage, server: string, name: string, family: 4 | 6): ResolvedAddress[] | Failure {
   const rcode = rcodeOf(answer.flags);
   if (rcode === DNS_RCODE.NXDOMAIN) {
     return { code: 'ENOTFOUND', reason: `the name does not exist (NXDOMAIN from ${server})`, absent: true };
   }
   if (rcode !== DNS_RCODE.NOERROR) {
-    const text = Object.entries(DNS_RCODE).find(([, code]) => code === rcode)?.[0] ?? `response code ${rcode}`;
+    const text =
+      Object.entries(DNS_RCODE).find(([, code]) => code === rcode)?.[0] ?? `response code ${rcode}`;
     return { code: 'EAI_AGAIN', reason: `name server ${server} failed to answer (${text})`, absent: false };
   }
   const addresses = addressesIn(answer, name, family);
   if (addresses.length > 0) return addresses;
   if (answer.flags & DNS_FLAG.TC) {
-    return { code: 'EAI_AGAIN', reason: `name server ${server} cut its answer and did not give the rest over TCP`, absent: false };
+    return {
+      code: 'EAI_AGAIN',
+      reason: `name server ${server} cut its answer and did not give the rest over TCP`,
+      absent: false,
+    };
   }
-  return { code: 'ENOTFOUND', reason: `the name has no IPv${family} address (according to ${server})`, absent: true };
+  return {
+    code: 'ENOTFOUND',
+    reason: `the name has no IPv${family} address (according to ${server})`,
+    absent: true,
+  };
 }
 
 /** Follows CNAMEs inside the answer, from the name that was asked for: other records are not believed. */
@@ -194,7 +206,10 @@ function addressesIn(answer: DnsMessage, name: string, family: 4 | 6): ResolvedA
     const own = answer.answers.filter((record) => canonicalName(record.name) === owner);
     const found = own.filter((record) => record.type === type && record.data.length === length);
     if (found.length > 0) {
-      return found.map(({ data }) => ({ address: family === 4 ? formatIpv4(get32(data, 0)) : formatIpv6(data), family }));
+      return found.map(({ data }) => ({
+        address: family === 4 ? formatIpv4(get32(data, 0)) : formatIpv6(data),
+        family,
+      }));
     }
     const alias = own.find((record) => record.type === DNS_TYPE.CNAME)?.target;
     if (alias === undefined) return [];
@@ -220,7 +235,10 @@ function checkName(name: string): void {
 }
 
 function failed(hostname: string, code: NetErrorCode, reason: string): NetError {
-  return new NetError(code, `Cannot resolve "${hostname}" as ${reason}`, { syscall: 'getaddrinfo', hostname });
+  return new NetError(code, `Cannot resolve "${hostname}" as ${reason}`, {
+    syscall: 'getaddrinfo',
+    hostname,
+  });
 }
 
 function familyOf(options: LookupOptions): 0 | 4 | 6 {

@@ -112,9 +112,9 @@ export class FarEnd implements FrameSink {
     return any;
   }
 
-  /** Marks the device as failed, as a driver sees it. */
+  /** What a device does with a driver that broke a rule: it stops and asks for a reset. */
   fail(): void {
-    this.#server.device.setStatus(0x80);
+    this.#server.device.fail('the test wanted it');
   }
 
   close(): void {

@@ -1,7 +1,7 @@
 /**
  * The far end of a test's interface: libslirp as a user network on 10.0.2.0/24, in the same process.
  *
- * 10.0.2.2 is the host's loopback, 10.0.2.15 the address its DHCP server gives. For tests only: it polls slirp's sockets
+ * 10.0.2.2 is the host's loopback, 10.0.2.15 the address its DHCP server gives; fe80::2 answers neighbour discovery only. For tests only: it polls slirp's sockets
  * with poll(2), every 2 ms when idle. libslirp.so.0 (Debian package libslirp0), struct layouts of version 4.7.
  */
 import koffi from 'koffi';
@@ -157,6 +157,14 @@ export class SlirpPort implements FramePort {
     ip(20, '10.0.2.2');
     ip(96, '10.0.2.15');
     ip(100, '10.0.2.3');
+    const { u8 } = this.#memory;
+    u8[at + 24] = 1;
+    u8.set([0xfe, 0xc0], at + 28);
+    u8[at + 44] = 64;
+    u8.set([0xfe, 0xc0], at + 48);
+    u8[at + 48 + 15] = 2;
+    u8.set([0xfe, 0xc0], at + 104);
+    u8[at + 104 + 15] = 3;
     view.setUint8(at + 176, options.dns ? 0 : 1);
     return this.#memory.address + at;
   }

@@ -1,0 +1,162 @@
+// Server, UDP, resolver over UDP and TCP, and the stack's own defences, with kernel peers behind libslirp.
+import dgram from 'node:dgram';
+import net from 'node:net';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { put16, put32 } from '#common/wire/bytes';
+import { DNS_FLAG, DNS_TYPE, type DnsMessage, decodeDns, encodeDns } from '#common/wire/dns';
+import { ETHERTYPE, emitEthernet } from '#common/wire/ethernet';
+import { emitIpv4, IP_PROTOCOL } from '#common/wire/ipv4';
+import { lwipExchange } from './resolver/exchange.ts';
+import { Server } from './server.ts';
+import type { Socket } from './socket.ts';
+import { event, type TestHost, testHost } from './testing/host.ts';
+import { UdpSocket } from './udp.ts';
+
+let host: TestHost;
+
+beforeAll(() => {
+  host = testHost();
+});
+
+afterAll(() => {
+  host[Symbol.dispose]();
+});
+
+/** A port of the host that nobody uses now. */
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await event(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+describe('Server', () => {
+  it('accepts, echoes and closes', async () => {
+    const server = new Server(host, {}, (socket: Socket) => socket.pipe(socket)).listen({ port: 8080 });
+    await event(server, 'listening');
+    expect(server.address()).toEqual({ address: '::', family: 'IPv6', port: 8080 });
+    const port = await freePort();
+    host.slirp.forward(port, 8080);
+    for (let n = 0; n < 3; n++) {
+      const client = net.connect(port, '127.0.0.1');
+      const text = 'x'.repeat(200_000);
+      client.end(text);
+      let got = '';
+      for await (const chunk of client) got += chunk;
+      expect(got.length).toBe(text.length);
+    }
+    const closed = event(server, 'close');
+    server.close();
+    await closed;
+    expect(server.listening).toBe(false);
+  });
+
+  it('refuses a port in use and bad arguments', async () => {
+    const first = new Server(host).listen(8081);
+    await event(first, 'listening');
+    const err = await event<Error>(new Server(host).listen(8081), 'error');
+    expect(err).toMatchObject({
+      code: 'EADDRINUSE',
+      message: 'Cannot listen on [::]:8081 as the port is in use',
+    });
+    expect(await event<Error>(new Server(host).listen({ host: 'x' }), 'error')).toMatchObject({
+      code: 'EADDRNOTAVAIL',
+    });
+    first.close();
+  });
+});
+
+describe('UdpSocket', () => {
+  it('sends and receives', async () => {
+    const peer = dgram.createSocket('udp4');
+    peer.on('message', (data, from) => peer.send(data, from.port, from.address));
+    peer.bind(0, '127.0.0.1');
+    await event(peer, 'listening');
+    const socket = new UdpSocket(host).bind(7000);
+    expect(socket.port).toBe(7000);
+    for (const size of [0, 1, 1400, 4000]) {
+      const data = Buffer.alloc(size, 'u');
+      const echoed = new Promise<Buffer>((resolve) => socket.once('message', resolve));
+      socket.send(data, peer.address().port, '10.0.2.2');
+      expect((await echoed).equals(data)).toBe(true);
+    }
+    expect(() => socket.send(Buffer.alloc(0), 1, '8.8.8')).toThrow(
+      /Cannot send to 8\.8\.8:1 as it is no IP address/,
+    );
+    expect(() => new UdpSocket(host).bind(7000)).toThrow(/Cannot bind to \[::\]:7000 as the port is in use/);
+    socket.close();
+    peer.close();
+  });
+});
+
+describe('lwipExchange()', () => {
+  const reply = (query: DnsMessage, flags: number): Uint8Array => {
+    const bytes = new Uint8Array(1024);
+    const question = query.questions[0] ?? { name: '', type: 0, class: 0 };
+    const answers = flags & DNS_FLAG.TC ? [] : [{ ...question, ttl: 1, data: Uint8Array.of(1, 2, 3, 4) }];
+    return bytes.subarray(0, encodeDns({ ...query, flags: DNS_FLAG.QR | flags, answers }, bytes, 0));
+  };
+
+  it('passes forged answers over and goes to TCP for truncated ones', async () => {
+    const tcp = net.createServer((socket) => {
+      socket.once('data', (data: Buffer) => {
+        const message = reply(decodeDns(data, 2, data.length - 2), 0);
+        socket.write(Uint8Array.of(message.length >>> 8));
+        socket.end(Buffer.concat([Uint8Array.of(message.length & 0xff), message]));
+      });
+    });
+    tcp.listen(0, '127.0.0.1');
+    await event(tcp, 'listening');
+    const { port } = tcp.address() as net.AddressInfo;
+    const udp = dgram.createSocket('udp4');
+    udp.on('message', (data, from) => {
+      const query = decodeDns(data, 0, data.length);
+      for (const forged of [
+        reply({ ...query, id: query.id ^ 1 }, 0),
+        reply({ ...query, questions: [{ name: 'other', type: 1, class: 1 }] }, 0),
+        Uint8Array.of(1, 2, 3),
+        reply(query, DNS_FLAG.TC),
+      ]) {
+        udp.send(forged, from.port, from.address);
+      }
+    });
+    udp.bind(port, '127.0.0.1');
+    await event(udp, 'listening');
+    const answer = await lwipExchange(host, port)('10.0.2.2', 'a.example', DNS_TYPE.A, 2000);
+    expect(answer?.answers.map(({ data }) => [...data])).toEqual([[1, 2, 3, 4]]);
+    udp.close();
+    expect(await lwipExchange(host, port)('10.0.2.2', 'a.example', DNS_TYPE.A, 50)).toBeUndefined();
+    tcp.close();
+  });
+});
+
+describe('the stack', () => {
+  it('survives an echo request that claims to come from our own address', () => {
+    const { stack, netif } = host;
+    const at = stack.memory.mapPrivate(4096);
+    const { u8 } = stack.memory;
+    const ip = emitEthernet(u8, at, netif.mac, netif.mac, ETHERTYPE.IPV4);
+    const icmp = emitIpv4(u8, ip, 8, IP_PROTOCOL.ICMP, netif.ip, netif.ip);
+    put16(u8, icmp, 0x0800);
+    put32(u8, icmp + 2, 0xf7ff0000);
+    const before = netif.counters.rxFiltered;
+    netif.receive(0, at, 60);
+    netif.endBatch();
+    expect(netif.counters.rxFiltered).toBe(before + 1);
+  });
+
+  it('stops its clock when nothing can be pending', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    try {
+      const { timers } = host.stack;
+      timers.stop();
+      timers.touch();
+      expect(timers.awake).toBe(true);
+      if (!timers.hasConnections) vi.advanceTimersByTime(300_000);
+      expect(timers.awake).toBe(timers.hasConnections);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
