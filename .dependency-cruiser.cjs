@@ -10,7 +10,10 @@ module.exports = {
       comment: 'A service never imports another one: they talk over capabilities and rings.',
       severity: 'error',
       from: { path: '^dist/services/([^/]+)/', pathNot: '^dist/services/common/' },
-      to: { path: '^dist/services/([^/]+)/', pathNot: ['^dist/services/common/', '^dist/services/$1/', LIBRARIES] },
+      to: {
+        path: '^dist/services/([^/]+)/',
+        pathNot: ['^dist/services/common/', '^dist/services/$1/', LIBRARIES],
+      },
     },
     {
       name: 'common-knows-no-service',
@@ -41,6 +44,10 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    enhancedResolveOptions: { conditionNames: ['import', 'default'], extensions: ['.js'], exportsFields: ['exports'] },
+    enhancedResolveOptions: {
+      conditionNames: ['import', 'default'],
+      extensions: ['.js'],
+      exportsFields: ['exports'],
+    },
   },
 };

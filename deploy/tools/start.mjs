@@ -11,7 +11,9 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 await setUp();
 const { formatLog } = await import('../../dist/services/common/obs/log_record.js');
 
-const colored = process.env.FORCE_COLOR !== undefined || (process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
+const colored =
+  process.env.FORCE_COLOR !== undefined ||
+  (process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
 const web = spawn(process.execPath, [join(root, 'dist/services/web/main.js')], {
   stdio: ['ignore', 'pipe', 'inherit'],
 });

@@ -23,4 +23,13 @@ export class Memory {
     this.u64 = new BigUint64Array(buffer, 0, Math.floor(buffer.byteLength / 8));
     this.view = new DataView(buffer);
   }
+
+  /** For printers of objects: the bytes are no text, and reserved pages of an arena cannot be read at all. */
+  toJSON(): string {
+    return `${this.constructor.name} of ${this.buffer.byteLength} bytes`;
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toJSON();
+  }
 }

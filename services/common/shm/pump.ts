@@ -72,19 +72,20 @@ export class Pump {
     if ((this.#state as string) === 'stopped') return;
     if (busy || kicked) this.#idleSince = 0;
     else if (this.#idleSince === 0) this.#idleSince = performance.now();
-    else if (performance.now() - this.#idleSince > this.#spinMs) return this.#sleep();
-    else schedYield();
+    else if (performance.now() - this.#idleSince <= this.#spinMs) schedYield();
+    else if (this.#fallAsleep()) return;
     this.#schedule();
   };
 
-  #sleep(): void {
+  /** False when work has arrived while notifications were being turned on. */
+  #fallAsleep(): boolean {
     this.#idleSince = 0;
     if (this.#work.arm()) {
       this.#work.disarm();
-      this.#schedule();
-    } else {
-      this.#state = 'asleep';
+      return false;
     }
+    this.#state = 'asleep';
+    return true;
   }
 
   #pollFor(ms: number): boolean {
