@@ -4,7 +4,7 @@ import type { Benchmark, Figure } from './figures.ts';
 import { BenchLab, cpuSeconds, loopbackSeconds, memoryBytes, startWeb } from './lab_run.ts';
 
 const MIB = 2 ** 20;
-const DOWNLOAD_BYTES = 256 * MIB;
+const DOWNLOAD_BYTES = 1024 * MIB;
 const IDLE_AFTER_MS = 10_000;
 const IDLE_FOR_MS = 10_000;
 const STARTS = 5;
@@ -18,7 +18,7 @@ const curl = (args: string) =>
 const download: Benchmark = {
   name: 'download',
   about:
-    '256 MiB through the whole chain, beside the same file over kernel loopback; CPU seconds per GB of each process',
+    '1 GiB through the whole chain, beside the same file over kernel loopback; CPU seconds per GB of each process, start-up included',
   async run() {
     const web = await startWeb();
     const lab = new BenchLab(
@@ -50,6 +50,9 @@ const download: Benchmark = {
           value: seconds / (DOWNLOAD_BYTES / 1e9),
           unit: 's/GB',
         });
+      }
+      for (const [name, bytes] of lab.memory()) {
+        figures.push({ name: `download, memory of ${name} (PSS)`, value: bytes / MIB, unit: 'MiB' });
       }
       figures.push({
         name: 'download, CPU of the web server',

@@ -10,6 +10,8 @@ import { fileURLToPath } from 'node:url';
 /** The checkout: three levels above dist/test/bench. */
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const SAMPLE_MS = 50;
+/** Reading the memory map of a process costs it time: only now and then. */
+const MEMORY_EVERY = 20;
 
 export interface WebProcess {
   readonly port: number;
@@ -64,6 +66,7 @@ export class BenchLab {
   stdout = '';
   stderr = '';
   readonly #cpu = new Map<string, number>();
+  readonly #memory = new Map<string, number>();
 
   /** `lines` follow the documented start of io and the switch; `port()` makes the capabilities of a client. */
   constructor(port: number, lines: string, extra: readonly string[] = [], wire = 'user') {
@@ -106,10 +109,11 @@ export class BenchLab {
     }
   }
 
-  /** Samples CPU time until the lab ends; throws when its status is not 0. */
+  /** Samples CPU time and memory until the lab ends; throws when its status is not 0. */
   async done(): Promise<void> {
-    while (this.child.exitCode === null && this.child.signalCode === null) {
+    for (let n = 0; this.child.exitCode === null && this.child.signalCode === null; n++) {
       this.sample();
+      if (n % MEMORY_EVERY === 0) this.#sampleMemory();
       await sleep(SAMPLE_MS);
     }
     if (this.child.exitCode !== 0)
@@ -123,6 +127,17 @@ export class BenchLab {
       if (used !== undefined) this.#cpu.set(name, used);
     }
     return this.#cpu;
+  }
+
+  /** Largest proportional set size that was seen, by process name, in bytes. */
+  memory(): ReadonlyMap<string, number> {
+    return this.#memory;
+  }
+
+  #sampleMemory(): void {
+    for (const { name, pid } of this.processes()) {
+      this.#memory.set(name, Math.max(this.#memory.get(name) ?? 0, memoryBytes(pid)));
+    }
   }
 
   /** The lab's processes with their task names; the launcher is `l4lab`. */
@@ -149,7 +164,8 @@ export class BenchLab {
 
 function title(pid: number): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0')[0]?.trim() ?? '?';
+    const name = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0')[0]?.trim() ?? '?';
+    return name.includes('/') ? 'starting' : name;
   } catch {
     return '?';
   }

@@ -134,7 +134,7 @@ describe('the whole chain', () => {
 for n = 1, 8 do
   ld:start({ caps = port(), log = { "curl" .. n, "g" } },
     string.format("rom/curl -s -S -o %s/page%d http://mirror/bytes/${size}", "${bed.scratch}", n),
-    { IFCONFIG_IP4_vn0 = string.format("10.0.2.%d/24 via 10.0.2.2", 30 + n) })
+    { IFCONFIG_IP4_vn0 = "dhcp" })
 end`);
     const run = bed.l4lab(['run', '--wait-and-exit', script, ...ROM, ...offline(port, 'mirror'), '--json']);
     const names = Array.from({ length: 8 }, (_, n) => `page${n + 1}`);
@@ -147,6 +147,19 @@ end`);
     await expect.poll(hashes, { timeout: 60_000, interval: 200 }).toEqual(names.map(() => wanted));
     run.child.kill('SIGINT');
     expect(await run.exit).toBe(130);
+  });
+
+  it('one program uses several interfaces', async () => {
+    const script = scriptWith(`
+ld:start({ caps = { virtnet = vswitch:create(0), virtnet_b = vswitch:create(0, "name=second"), etc = L4.Env.rom } },
+  "rom/curl -s -S http://mirror/bytes/1000",
+  { IFCONFIG_IP4_vn0 = "dhcp", IFCONFIG_IP4_vn1 = "10.99.0.1/24" })`);
+    const args = ['run', script, ...ROM, ...offline(port, 'mirror'), '--wait-for', 'curl', '--raw', 'curl'];
+    const { status, run } = await bed.done(args);
+    expect(status, run.stderr).toBe(0);
+    expect(hashOf(run.stdout)).toEqual(await fetchHash('/bytes/1000'));
+    expect(run.stderr).toMatch(/Interface 'vn\d' configured via DHCP:\n.*10\.0\.2\.15/);
+    expect(run.stderr).toMatch(/Interface 'vn\d' configured statically:\n.*10\.99\.0\.1/);
   });
 
   it('two labs at once know nothing of each other', async () => {
