@@ -9,12 +9,15 @@ import type { Capability } from '#common/ipc/capability';
 import { toL4Error } from '#common/ipc/errors';
 import type { TaskEnv } from '#common/task/env';
 import { NicPort } from '../../proto/gen/services.js';
+import { formatMac } from './drivers/eeprom.ts';
+import { ixlInit, NOTIFY } from './ixl.ts';
 import { consoleLog } from './log.ts';
-import { NicDriver } from './nic_driver.ts';
 import { type Options, parseOptions, USAGE } from './program/options.ts';
 import { PortSession } from './program/port_session.ts';
 
 const EXIT_FAILED = 1;
+/** Transmit buffers (F3.10): what the switch may have queued for the NIC. */
+const TX_BUFFERS = 1024;
 /** How long the switch may take to take note of a failure. */
 const FAREWELL_MS = 1000;
 
@@ -49,11 +52,10 @@ export async function main(env: TaskEnv): Promise<number> {
 async function drive(env: TaskEnv, port: Capability, index: number): Promise<void> {
   const vbus = env.caps.get('vbus');
   if (!vbus) throw missing('vbus', 'the virtual bus with the NIC, from io');
-  const nic = await NicDriver.open(vbus, env, { index });
+  const nic = await ixlInit(vbus, index, { irqTimeoutMs: NOTIFY, txBuffers: TX_BUFFERS }, env);
   try {
-    await env.ipc
-      .client(NicPort, port)
-      .attach({ mac: nic.mac, driver: nic.driverName, linkSpeed: nic.linkSpeed }, { signal: env.signal });
+    const [mac, driver, linkSpeed] = [formatMac(nic.getMacAddr()), nic.getDriverName(), nic.getLinkSpeed()];
+    await env.ipc.client(NicPort, port).attach({ mac, driver, linkSpeed }, { signal: env.signal });
     await new PortSession(env, port, nic, consoleLog).run();
   } finally {
     await nic.close();

@@ -84,6 +84,8 @@ describe('main()', () => {
     });
     ipc.close();
     expect(status).toBe(0);
-    expect(lines.at(-1)).toMatch(/^VSwitch: ERROR: Cannot use the NIC of 'vbus' as this task has no parent/);
+    expect(lines.at(-1)).toMatch(
+      /^VSwitch: ERROR: The switch works without the NIC of 'vbus': this task has no parent/,
+    );
   });
 });

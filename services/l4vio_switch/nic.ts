@@ -9,13 +9,15 @@ import { NicPort as NicPortService, Parent } from '../../proto/gen/services.js';
 import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
 import { NicPort, TX_BUFFERS } from './nic_port.ts';
-import { NicTask, sayNic, type TaskEnd } from './nic_task.ts';
+import { NicTask, sayNic, type TaskEnd, withoutNic } from './nic_task.ts';
 import type { Port } from './port_list.ts';
 import type { Switch } from './switch.ts';
 
 const DRIVER = 'rom/ixl';
 /** Longest time that a timer can wait; a wait that is longer is done again. */
 const FOREVER_MS = 2 ** 31 - 1;
+/** How often a NIC in this process is asked whether it is still there. */
+const WATCH_MS = 5000;
 /** How long the parent may take to end the driver. */
 const KILL_MS = 1000;
 
@@ -33,9 +35,7 @@ export async function startNicTask(
   log: Log,
 ): Promise<Nic | undefined> {
   if (!env.parent) {
-    log.error(
-      "Cannot use the NIC of 'vbus' as this task has no parent that could start rom/ixl: use --ixl=in-process",
-    );
+    log.error(withoutNic('this task has no parent that could start rom/ixl: use --ixl=in-process'));
     return undefined;
   }
   const parent = env.ipc.client(Parent, env.parent);
@@ -104,14 +104,33 @@ export async function startNicInProcess(
       return endpoint;
     });
     sayNic(log, device.getDriverName(), formatMac(device.getMacAddr()), device.getLinkSpeed());
-    return { close: async () => device.close() };
+    const unwatch = watchNic(device, () => {
+      log.error(withoutNic('it does not answer any more: is the machine gone?'));
+      lan.removePort(number);
+      void device.close();
+    });
+    return {
+      close: async () => {
+        unwatch();
+        await device.close();
+      },
+    };
   } catch (err) {
     nic?.close();
     if (port) lan.removePort(port.number);
-    const reason = err instanceof Error ? err.message : String(err);
-    log.error(`Cannot use the NIC of 'vbus' as ${reason}: the switch works without it`);
+    log.error(withoutNic(err instanceof Error ? err.message : String(err)));
     return undefined;
   }
+}
+
+/** Asks every now and then whether the NIC is still there: `onGone` is called once. Returns what ends the asking. */
+export function watchNic(nic: Pick<IxlDevice, 'isGone'>, onGone: () => void): () => void {
+  const timer = setInterval(() => {
+    if (!nic.isGone()) return;
+    clearInterval(timer);
+    onGone();
+  }, WATCH_MS);
+  return () => clearInterval(timer);
 }
 
 function identify(lan: Switch, port: Port, driver: string, mac: Uint8Array): Port {

@@ -162,4 +162,20 @@ describe('NicTask after the driver died', () => {
     expect(host.unmounts.at(-1)).toBe(true);
     expect(host.delays).toHaveLength(4);
   });
+
+  it('tries again when the new driver finds its NIC still taken', async () => {
+    const host = new MockHost((handlers, life) => {
+      if (life === 2) void handlers.failed({ reason: 'the function is in another space' } as never, CONTEXT);
+      else attach(handlers);
+    });
+    await new NicTask(host).start();
+    host.ends[0]?.({ exitCode: 0, killed: true });
+    await expect.poll(() => host.ends.length).toBe(3);
+    expect(host.lines.at(-1)).toContain('NIC is back');
+    expect(host.lines.join('\n')).toContain('its driver failed (the function is in another space)');
+    expect([host.delays, host.unmounts]).toEqual([
+      [500, 1000],
+      [false, false],
+    ]);
+  });
 });

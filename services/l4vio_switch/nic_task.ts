@@ -71,7 +71,7 @@ export class NicTask {
       void this.#supervise(beginning.end);
       return true;
     }
-    this.#giveUp(`Cannot use the NIC of 'vbus' as ${beginning.reason}: the switch works without it`);
+    this.#giveUp(withoutNic(beginning.reason));
     return false;
   }
 
@@ -141,13 +141,8 @@ export class NicTask {
       this.#delayMs = Math.min(2 * this.#delayMs, MAX_DELAY_MS);
       if (signal.aborted) return;
       const beginning = await this.#begin();
-      if (beginning.kind === 'failed') {
-        return this.#giveUp(
-          `Cannot use the NIC of 'vbus' again as ${beginning.reason}: the switch works without it`,
-        );
-      }
       if (beginning.kind === 'attached') log.always('NIC is back');
-      how = beginning.kind === 'attached' ? await describeEnd(beginning.end) : beginning.reason;
+      how = await howItEnded(beginning);
     }
   }
 
@@ -168,12 +163,23 @@ export class NicTask {
   }
 }
 
+/** What is said when there is no NIC; `reason` is a sentence of its own. */
+export function withoutNic(reason: string): string {
+  return `The switch works without the NIC of 'vbus': ${reason}`;
+}
+
 /** Tells which NIC there is; `linkSpeed` in Mbit/s. */
 export function sayNic(log: Log, driver: string, mac: string, linkSpeed: number): void {
   log.info(
     'port',
     `NIC port '${driver}' ${mac}, ${linkSpeed > 0 ? `link speed ${linkSpeed} Mbit/s` : 'link down'}`,
   );
+}
+
+/** A driver that finds its NIC taken or absent may find it the next time: what it had may still be being cleaned up. */
+async function howItEnded(beginning: Beginning): Promise<string> {
+  if (beginning.kind === 'attached') return describeEnd(beginning.end);
+  return beginning.kind === 'ended' ? beginning.reason : `its driver failed (${beginning.reason})`;
 }
 
 async function describeEnd(end: Promise<TaskEnd>): Promise<string> {

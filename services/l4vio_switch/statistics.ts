@@ -1,12 +1,6 @@
 /**
  * The statistics page as readers see it (F3.11), written into a buffer of their own at each `sync`.
- *
- *   0   u64 age         goes up with every port that is added
- *   8   u64 max_ports   entries in the array
- *  16   entries of 80 bytes:
- *         0 u64 tx_num   8 u64 tx_dropped  16 u64 tx_bytes     switch to port
- *        24 u64 rx_num  32 u64 rx_dropped  40 u64 rx_bytes     port to switch; rx_dropped is always 0
- *        48 u8 mac[6]   54 char name[20]   74 u8 in_use
+ * Layout: proto/statistics.proto.
  */
 import type { Memory } from '#common/memory';
 import type { Counters } from './counters.ts';

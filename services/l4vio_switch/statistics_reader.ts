@@ -1,36 +1,14 @@
 /**
  * The statistics reader object, `create(1)`: a page of its own and an operation that brings it up to date (F3.11).
+ * Protocol: proto/statistics.proto.
  */
-
-import type { Capability } from '#common/ipc/capability';
-import { RIGHT_D, RIGHT_R } from '#common/ipc/capability';
+import { type Capability, RIGHT_D, RIGHT_R } from '#common/ipc/capability';
 import type { Gate } from '#common/ipc/gate';
 import { bind } from '#common/ipc/service';
 import type { SharedMemories } from '#common/shm/dataspace';
 import { l4lab as m } from '../../proto/gen/messages.js';
-import type { MessageType } from '../../proto/gen/services.js';
+import { SwitchStatistics } from '../../proto/gen/services.js';
 import type { Switch } from './switch.ts';
-
-/** Service of the object, in the form of the generated tables. Operation 0 and 1 of the original. */
-export const SwitchStatistics = {
-  name: 'l4lab.SwitchStatistics',
-  methods: {
-    /** The reader's page, read-only; layout in statistics.ts. */
-    getBuffer: {
-      opcode: 1,
-      needs: RIGHT_R,
-      request: m.Empty as MessageType<m.IEmpty, m.Empty>,
-      reply: m.MapReply as MessageType<m.IMapReply, m.MapReply>,
-    },
-    /** Copies the present values into the page. */
-    sync: {
-      opcode: 2,
-      needs: RIGHT_R,
-      request: m.Empty as MessageType<m.IEmpty, m.Empty>,
-      reply: m.Empty as MessageType<m.IEmpty, m.Empty>,
-    },
-  },
-} as const;
 
 /** Makes a reader for a task. Throws L4Error ENOMEM when /dev/shm is full. */
 export function createStatisticsReader(

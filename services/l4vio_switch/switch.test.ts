@@ -11,11 +11,10 @@ import { Doorbells } from '#common/shm/doorbell';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { featureSet, NET_F_MAC, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import { queueBytes } from '#common/virtio/layout';
-import { Factory, Meta } from '../../proto/gen/services.js';
+import { Factory, Meta, SwitchStatistics } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { formatMac } from './mac_address.ts';
 import { PORT_STATISTICS, STATISTICS } from './statistics.ts';
-import { SwitchStatistics } from './statistics_reader.ts';
 import { Switch } from './switch.ts';
 import { ethernet, listLog } from './testing/mock_client.ts';
 

@@ -8,6 +8,9 @@ import { createInterface } from 'node:readline';
 import { fileBlocks } from '../../services/web/site.ts';
 import { offline, ROOT, type Run, type TestBed } from './harness.ts';
 
+/** The program of the local web server; arguments: port and host. */
+export const WEB_SERVER = join(ROOT, 'dist/services/web/main.js');
+
 /** The local web server, a process of its own: the test's work must not slow it. */
 export class WebServer {
   readonly port: number;
@@ -18,19 +21,8 @@ export class WebServer {
     this.port = port;
   }
 
-  /** `command`: what to run it under, e.g. in a network namespace. */
-  static async start(
-    options: { command?: readonly string[]; port?: number; host?: string } = {},
-  ): Promise<WebServer> {
-    const { command = [], port = 0, host = '127.0.0.1' } = options;
-    const [program, ...args] = [
-      ...command,
-      process.execPath,
-      join(ROOT, 'dist/services/web/main.js'),
-      String(port),
-      host,
-    ] as [string, ...string[]];
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  static async start(): Promise<WebServer> {
+    const child = spawn(process.execPath, [WEB_SERVER], { stdio: ['ignore', 'pipe', 'inherit'] });
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
     const [line] = (await once(lines, 'line')) as [string];
     return new WebServer(child, Number(line.split(':').at(-1)));

@@ -7,9 +7,10 @@ import { Memory } from '#common/memory';
 import type { RecvIrq } from '../../services/ixl/bringup/interrupts.ts';
 import { systemClock } from '../../services/ixl/clock.ts';
 import { completeCfg, type DevCfg } from '../../services/ixl/config.ts';
+import type { IxlDevice } from '../../services/ixl/device.ts';
 import { e1000Driver } from '../../services/ixl/drivers/e1000.ts';
+import { BUFFER, lengthOf, setLength } from '../../services/ixl/memory/buffer.ts';
 import type { DmaAllocator } from '../../services/ixl/memory/dma_memory.ts';
-import { NicDriver } from '../../services/ixl/nic_driver.ts';
 import { DmaSpace } from '../../services/machine/dma_space.ts';
 import { E1000 } from '../../services/machine/e1000/e1000.ts';
 import { FunctionDma } from '../../services/machine/function_dma.ts';
@@ -18,7 +19,7 @@ import { DMA_MAX, type NicHost, SCRATCH_BYTES } from '../../services/machine/nic
 const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 
 interface Rig {
-  readonly nic: NicDriver;
+  readonly nic: IxlDevice;
   readonly model: E1000;
   readonly memory: Memory;
   readonly sent: Uint8Array[];
@@ -104,7 +105,7 @@ async function rig(cfg: Partial<DevCfg> = {}): Promise<Rig> {
     memory.u8.set(bytes, frameAt);
     return model.receive(frameAt, bytes.length);
   };
-  return { nic: NicDriver.of(device, memory), model, memory, sent, dma, receive, irqs: () => irqs };
+  return { nic: device, model, memory, sent, dma, receive, irqs: () => irqs };
 }
 
 function frame(number: number, length: number): Uint8Array {
@@ -116,10 +117,10 @@ function frame(number: number, length: number): Uint8Array {
 
 function take({ nic, memory }: Rig, count = 32): Uint8Array[] {
   const buffers = new Int32Array(count);
-  const taken = nic.rxBatch(buffers, count);
+  const taken = nic.rxBatch(0, buffers, count);
   return [...buffers.subarray(0, taken)].map((buffer) => {
-    const bytes = memory.u8.slice(nic.dataOf(buffer), nic.dataOf(buffer) + nic.lengthOf(buffer));
-    nic.free(buffer);
+    const bytes = memory.u8.slice(buffer + BUFFER.DATA, buffer + BUFFER.DATA + lengthOf(memory, buffer));
+    nic.freeBuffer(buffer);
     return bytes;
   });
 }
@@ -127,7 +128,7 @@ function take({ nic, memory }: Rig, count = 32): Uint8Array[] {
 describe('ixl on the e1000 model', () => {
   it('comes up with MAC and link', async () => {
     const { nic, dma } = await rig();
-    expect([nic.mac, nic.linkSpeed, nic.driverName]).toEqual(['52:54:00:12:34:56', 1000, 'ixl-e1000']);
+    expect([nic.getMacAddr(), nic.getLinkSpeed(), nic.getDriverName()]).toEqual([MAC, 1000, 'ixl-e1000']);
     expect(dma.faults).toBe(0);
   });
 
@@ -147,9 +148,9 @@ describe('ixl on the e1000 model', () => {
     r.receive(frame(1, 60));
     r.receive(frame(2, 60));
     expect(r.irqs()).toBe(1);
-    expect(r.nic.checkIrq()).toBe(true);
+    expect(r.nic.checkRecvIrq(0)).toBe(true);
     expect(take(r)).toHaveLength(2);
-    r.nic.ackIrq();
+    r.nic.ackRecvIrq(0);
     expect(r.irqs()).toBe(1);
     r.receive(frame(3, 60));
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -165,17 +166,17 @@ describe('ixl on the e1000 model', () => {
       for (let i = 0; i < 32; i++) {
         const bytes = frame(n + i, 60 + ((n + i) % 1455));
         all.push(bytes);
-        const buffer = nic.alloc();
-        memory.u8.set(bytes, nic.dataOf(buffer));
-        nic.setLength(buffer, bytes.length);
+        const buffer = nic.txPool.alloc();
+        memory.u8.set(bytes, buffer + BUFFER.DATA);
+        setLength(memory, buffer, bytes.length);
         buffers[i] = buffer;
       }
-      expect(nic.txBatch(buffers, 32)).toBe(32);
+      expect(nic.txBatch(0, buffers, 32)).toBe(32);
       while (r.model.poll());
     }
     expect(Buffer.compare(Buffer.concat(r.sent), Buffer.concat(all))).toBe(0);
-    expect(nic.txRoom).toBe(255);
-    expect(nic.device.txPool.available).toBe(1024);
+    expect(nic.txRoom(0)).toBe(255);
+    expect(nic.txPool.available).toBe(1024);
     expect(r.dma.faults).toBe(0);
   });
 
@@ -183,23 +184,23 @@ describe('ixl on the e1000 model', () => {
     const r = await rig();
     r.receive(frame(1, 100));
     const stats = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0 };
-    r.nic.device.readStats(stats);
+    r.nic.readStats(stats);
     expect(stats).toEqual({ rxPackets: 1, txPackets: 0, rxBytes: 104, txBytes: 0 });
   });
 
   it('reports a pulled cable', async () => {
     const r = await rig();
     r.model.linkChanged(false);
-    expect(r.nic.device.getLinkSpeed()).toBe(0);
+    expect(r.nic.getLinkSpeed()).toBe(0);
     expect(r.irqs()).toBe(1);
     r.model.linkChanged(true);
-    expect(r.nic.device.getLinkSpeed()).toBe(1000);
+    expect(r.nic.getLinkSpeed()).toBe(1000);
   });
 
   it('does no DMA after close()', async () => {
     const r = await rig();
     await r.nic.close();
     r.receive(frame(1, 60));
-    expect(r.nic.rxPending).toBe(false);
+    expect(r.nic.rxPending(0)).toBe(false);
   });
 });

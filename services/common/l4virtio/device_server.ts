@@ -45,6 +45,8 @@ export class DeviceServer {
   readonly #page: Mapping;
   readonly #kick: Doorbell;
   #bell: Bell | undefined;
+  /** Drivers that wait for the device's end. */
+  readonly #watchers = new Set<() => void>();
 
   /** Throws L4Error ENOMEM when /dev/shm is full. */
   constructor(env: DeviceEnv, options: DeviceServerOptions) {
@@ -64,6 +66,8 @@ export class DeviceServer {
 
   /** Stops the queues and gives the page, all registered memory and both doorbells back. Idempotent. */
   close(): void {
+    for (const tell of this.#watchers) tell();
+    this.#watchers.clear();
     this.device.close();
     this.#page.close();
     this.#kick.close();
@@ -82,7 +86,20 @@ export class DeviceServer {
         if (index !== 0) throw unsupported(`notification interrupt ${index}`, 'there is only number 0');
         return { irq: { name: this.#kick.name } };
       },
+      watch: (_request, { signal }) => this.#untilClosed(signal),
     };
+  }
+
+  /** Resolves when the device is given up, or the driver does not want to know any more. */
+  #untilClosed(signal: AbortSignal): Promise<Record<string, never>> {
+    return new Promise((resolve) => {
+      const tell = (): void => {
+        this.#watchers.delete(tell);
+        resolve({});
+      };
+      this.#watchers.add(tell);
+      signal.addEventListener('abort', tell, { once: true });
+    });
   }
 
   #icu(): Handlers<typeof Icu> {

@@ -6,11 +6,12 @@
  *   configureQueue()  config_queue for each queue
  *   start()           ICU bind, features, status 0x0b and 0x0f; then queue(i) and notify() are for use
  *
+ * From open() to close() a call is pending that ends with the device: onGone.
  * Every failure is an L4Error that says which step failed and why. What the page says is checked once
  * and copied: the device can change it at any time.
  */
 import type { Capability } from '#common/ipc/capability';
-import { L4Error, toL4Error } from '#common/ipc/errors';
+import { L4_ERRNO, L4Error, toL4Error } from '#common/ipc/errors';
 import type { Ipc } from '#common/ipc/ipc';
 import type { CallOptions, Client } from '#common/ipc/service';
 import type { Memory } from '#common/memory';
@@ -36,6 +37,10 @@ const FIRST_ADDRESS = 2 * 2 ** 20;
 const PAGE = 4096;
 /** How long a device may take to answer the farewell. */
 const CLOSE_MS = 1000;
+/** The longest deadline that a timer can have. */
+const NO_LIMIT_MS = 2 ** 31 - 1;
+/** `code` of the error when the device's server has given it up in order. */
+export const DEVICE_CLOSED = 'L4VIRTIO_CLOSED';
 
 /** The parts of a task's environment that a driver needs. */
 export interface DriverEnv {
@@ -56,6 +61,11 @@ export interface DriverOptions {
   onInterrupt(): void;
   /** DEVICE_NEEDS_RESET: the queues do not work any more; `reset()` or `close()`. */
   onNeedsReset?(error: L4Error): void;
+  /**
+   * The device is gone for good: its server has ended (code IPC_SERVER_DIED), or has given it up (DEVICE_CLOSED).
+   * Default: `onNeedsReset`.
+   */
+  onGone?(error: L4Error): void;
   /** The device config has changed. */
   onConfigChange?(): void;
   /** Abandons calls in progress. */
@@ -80,11 +90,13 @@ export class DriverClient {
   readonly #layouts = new Map<number, { size: number; where: number }>();
   readonly #queues = new Map<number, DriverQueue>();
   readonly #callOptions: CallOptions;
+  readonly #watching = new AbortController();
   #remote: RemotePage | undefined;
   #bell: Bell | undefined;
   #offered: Features = featureSet();
   #features: Features = featureSet();
   #nextAddress = FIRST_ADDRESS;
+  #gone: L4Error | undefined;
   #closed = false;
 
   private constructor(env: DriverEnv, cap: Capability, options: DriverOptions) {
@@ -106,6 +118,7 @@ export class DriverClient {
     try {
       await client.#mapPage();
       await client.#greet();
+      void client.#watch();
       return client;
     } catch (err) {
       await client.close();
@@ -233,6 +246,7 @@ export class DriverClient {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#watching.abort();
     this.#queues.clear();
     // A device that is gone needs no farewell.
     if (this.#owned.length > 0)
@@ -264,6 +278,31 @@ export class DriverClient {
     });
     this.#owned.push(mapping);
     this.#remote = new RemotePage(this.#env.arena, mapping.offset + offset, this.#options.name);
+  }
+
+  /** Waits for the device's end. A device that does not know this call is not watched. */
+  async #watch(): Promise<void> {
+    const { name, signal } = this.#options;
+    const end = signal ? AbortSignal.any([signal, this.#watching.signal]) : this.#watching.signal;
+    let gone = new L4Error(
+      'EIPC_NOT_EXISTENT',
+      `Cannot use "${name}" any more as its server has given it up`,
+      {
+        code: DEVICE_CLOSED,
+      },
+    );
+    try {
+      await this.#device.watch({}, { signal: end, deadlineMs: NO_LIMIT_MS });
+    } catch (cause) {
+      const { errno, code, message } = toL4Error(cause);
+      if (errno !== L4_ERRNO.EIPC_NOT_EXISTENT) return;
+      gone = new L4Error(errno, `Cannot use "${name}" any more: ${message}`, { code, cause });
+    }
+    if (end.aborted) return;
+    this.#gone = gone;
+    const { onGone, onNeedsReset } = this.#options;
+    if (onGone) onGone(gone);
+    else onNeedsReset?.(gone);
   }
 
   /** Status 0, 1, 3, then what kind of device it is. */
@@ -314,6 +353,8 @@ export class DriverClient {
   /** Runs a step; its error says which one it was. */
   async #step<T>(what: string, run: () => T | Promise<T>): Promise<T> {
     try {
+      // Nobody would answer, and nobody would say so.
+      if (this.#gone) throw this.#gone;
       return await run();
     } catch (err) {
       const { errno, code, message } = toL4Error(err);

@@ -22,7 +22,7 @@ import {
 import { queueBytes } from '#common/virtio/layout';
 import { Icu, L4virtio } from '../../../proto/gen/services.js';
 import { DeviceServer, type DeviceServerOptions } from './device_server.ts';
-import { DriverClient, type DriverOptions } from './driver_client.ts';
+import { DEVICE_CLOSED, DriverClient, type DriverOptions } from './driver_client.ts';
 
 const OFFERED = featureSet(NET_F_MAC, NET_F_MRG_RXBUF, F_INDIRECT_DESC);
 const SIZE = 256;
@@ -45,13 +45,14 @@ let server: DeviceServer;
 let client: DriverClient | undefined;
 const told = { onConfigured: vi.fn(), onReset: vi.fn(), onKick: vi.fn(), onError: vi.fn() };
 const heard = { onInterrupt: vi.fn(), onNeedsReset: vi.fn(), onConfigChange: vi.fn() };
+const onGone = vi.fn();
 
 beforeEach(() => {
   dir = testRunDir();
   host = party(dir.path, 'a');
   guest = party(dir.path, 'b');
   client = undefined;
-  for (const spy of [...Object.values(told), ...Object.values(heard)]) spy.mockReset();
+  for (const spy of [...Object.values(told), ...Object.values(heard), onGone]) spy.mockReset();
 });
 
 afterEach(async () => {
@@ -275,10 +276,45 @@ describe('DriverClient.open()', () => {
         registerDs: () => ({}),
         deviceConfig: () => proxy.deviceConfig(),
         deviceNotificationIrq: (request) => proxy.deviceNotificationIrq(request),
+        watch: () => ({}),
         ...lies,
       }),
     ]);
     await expect(open(cap)).rejects.toThrow(message);
+  });
+});
+
+describe('DriverClient, when the device is gone', () => {
+  it('says so at once when the server has died', async () => {
+    await bringUp(await serve(), { onGone });
+    host.ipc.close();
+    await vi.waitFor(() => expect(onGone).toHaveBeenCalled());
+    expect(onGone.mock.calls[0]?.[0]).toMatchObject({
+      code: 'IPC_SERVER_DIED',
+      message: expect.stringMatching(/^Cannot use "virtnet" any more: .*went away/),
+    });
+  });
+
+  it('says so when the server gives it up', async () => {
+    await bringUp(await serve(), { onGone });
+    server.close();
+    await vi.waitFor(() => expect(onGone).toHaveBeenCalled());
+    expect(onGone.mock.calls[0]?.[0]).toMatchObject({ code: DEVICE_CLOSED });
+    await expect(client?.reset()).rejects.toMatchObject({ code: DEVICE_CLOSED });
+  });
+
+  it('tells onNeedsReset when nobody asked for onGone', async () => {
+    await bringUp(await serve());
+    server.close();
+    await vi.waitFor(() => expect(heard.onNeedsReset).toHaveBeenCalled());
+  });
+
+  it('says nothing when the driver itself has closed it', async () => {
+    const { driver } = await bringUp(await serve(), { onGone });
+    await driver.close();
+    server.close();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(onGone).not.toHaveBeenCalled();
   });
 });
 

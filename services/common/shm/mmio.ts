@@ -2,19 +2,25 @@
  * Register access between a driver and a device that live in different processes.
  *
  * As on PCIe: writes are posted into a ring and the driver goes on; a read waits until the device has
- * performed all earlier writes and then answers. A device that does not answer within two seconds is
- * gone: the read gives all ones, which is what a PCI host returns when nobody claims the access.
+ * performed all earlier writes and then answers. A device whose process has ended, or that has closed the
+ * channel, is gone: the read gives all ones, which is what a PCI host returns when nobody claims the access.
+ * A process that is merely stopped is waited for, as a CPU waits for its bus.
  *
  * Shared layout, u32 words; each word has one writer, words of different writers lie on different
- * cache lines: 0 magic · 16 tail (driver: writes posted) · 32 head (device: writes done) ·
+ * cache lines: 0 magic, 1 pid, 2 start time, 3 pid namespace (device, before anybody else looks) ·
+ * 16 tail (driver: writes posted) · 32 head (device: writes done) ·
  * 48 asleep (device) · 64 read sequence, 65 read offset (driver) · 80 done sequence, 81 value (device) ·
  * 96 closed (device) · 1024.. ring of { offset, value }.
  */
+import { readFileSync, statSync } from 'node:fs';
 import type { Memory } from '#common/memory';
 import type { Bell } from './doorbell.ts';
 import { schedYield } from './libc.ts';
 
 const MAGIC = 0x6d6d_696f; // "mmio"
+const PID = 1;
+const START_TIME = 2;
+const PID_NAMESPACE = 3;
 const TAIL = 16;
 const HEAD = 32;
 const ASLEEP = 48;
@@ -29,12 +35,18 @@ const RING_SIZE = 2048;
 /** Bytes of shared memory that a channel takes. */
 export const MMIO_BYTES = (RING + 2 * RING_SIZE) * 4;
 const ALL_ONES = 0xffff_ffff;
-const ANSWER_MS = 2000;
 const SPINS_BEFORE_YIELD = 50;
+/** A device that has not answered after this long is waited for asleep, and looked after. */
+const AWAKE_MS = 5;
+/** How long a sleep is, and after how many of them it is asked whether the device's process is alive. */
+const NAP_MS = 1;
+const NAPS_PER_CHECK = 20;
+/** Nobody ever wakes a sleeper here. */
+const BED = new Int32Array(new SharedArrayBuffer(4));
 
 /** Registers as a driver sees them: 32 bits wide, byte offsets from the start of the BAR. */
 export interface Mmio {
-  /** All ones when the device is gone. */
+  /** All ones when the device is gone. Blocks while the device's process is stopped. */
   read32(offset: number): number;
   write32(offset: number, value: number): void;
 }
@@ -45,21 +57,34 @@ export interface RegisterFile {
   write32(offset: number, value: number): void;
 }
 
+export interface MmioClientOptions {
+  /** Called once in every access that a living device leaves unanswered for `slowMs` (2000). */
+  readonly onSlow?: () => void;
+  readonly slowMs?: number;
+  /**
+   * A device in another pid namespace, whose process cannot be seen, is gone when it does not answer for so many
+   * milliseconds (10,000).
+   */
+  readonly unseenMs?: number;
+}
+
 /** Driver side. */
 export class MmioClient implements Mmio {
   readonly #words: Uint32Array;
   readonly #atomics: Int32Array;
   readonly #base: number;
   readonly #bell: Bell;
+  readonly #options: Required<MmioClientOptions>;
   #tail: number;
   #sequence: number;
 
   /** `offset`: where the channel lies in `memory`; `bell` wakes the device's process. */
-  constructor(memory: Memory, offset: number, bell: Bell) {
+  constructor(memory: Memory, offset: number, bell: Bell, options: MmioClientOptions = {}) {
     this.#words = memory.u32;
     this.#atomics = memory.i32;
     this.#base = offset >>> 2;
     this.#bell = bell;
+    this.#options = { onSlow: () => {}, slowMs: 2000, unseenMs: 10_000, ...options };
     if (this.#words[this.#base] !== MAGIC)
       throw new Error('Cannot open register channel as its magic is wrong');
     this.#tail = this.#words[this.#base + TAIL] as number;
@@ -71,10 +96,10 @@ export class MmioClient implements Mmio {
     return Atomics.load(this.#atomics, this.#base + CLOSED) !== 0;
   }
 
+  /** Goes nowhere when the device is gone. */
   write32(offset: number, value: number): void {
     const base = this.#base;
-    if ((this.#tail - Atomics.load(this.#atomics, base + HEAD)) >>> 0 >= RING_SIZE && !this.#waitForRoom())
-      return;
+    if (!this.#hasRoom() && !this.#waitForRoom()) return;
     const slot = base + RING + 2 * (this.#tail & (RING_SIZE - 1));
     this.#words[slot] = offset;
     this.#words[slot + 1] = value;
@@ -90,28 +115,57 @@ export class MmioClient implements Mmio {
     this.#words[base + READ_OFFSET] = offset;
     Atomics.store(this.#atomics, base + READ_SEQ, this.#sequence | 0);
     this.#wake();
-    const wanted = this.#sequence | 0;
-    if (!this.#spin(() => Atomics.load(this.#atomics, base + DONE_SEQ) === wanted)) return ALL_ONES;
+    if (!this.#waitFor(this.#answered)) return ALL_ONES;
     return this.#words[base + DONE_VALUE] as number;
   }
 
+  readonly #hasRoom = (): boolean =>
+    (this.#tail - Atomics.load(this.#atomics, this.#base + HEAD)) >>> 0 < RING_SIZE;
+
+  readonly #answered = (): boolean =>
+    Atomics.load(this.#atomics, this.#base + DONE_SEQ) === (this.#sequence | 0);
+
   #waitForRoom(): boolean {
     this.#bell.ring();
-    return this.#spin(() => (this.#tail - Atomics.load(this.#atomics, this.#base + HEAD)) >>> 0 < RING_SIZE);
+    return this.#waitFor(this.#hasRoom);
   }
 
   #wake(): void {
     if (Atomics.load(this.#atomics, this.#base + ASLEEP) !== 0) this.#bell.ring();
   }
 
-  #spin(done: () => boolean): boolean {
+  /** False when the device is gone. Blocks the thread. */
+  #waitFor(done: () => boolean): boolean {
     for (let n = 0; n < SPINS_BEFORE_YIELD; n++) if (done()) return true;
-    const giveUp = performance.now() + ANSWER_MS;
-    while (!done()) {
-      if (this.closed || performance.now() > giveUp) return false;
+    const start = performance.now();
+    while (performance.now() - start < AWAKE_MS) {
+      if (done()) return true;
+      if (this.closed) return false;
       schedYield();
     }
+    return this.#sleepUntil(done, start);
+  }
+
+  #sleepUntil(done: () => boolean, start: number): boolean {
+    let slow = false;
+    for (let naps = 1; !done(); naps++) {
+      const waited = performance.now() - start;
+      if (this.closed) return false;
+      if (naps % NAPS_PER_CHECK === 0 && !this.#deviceLives(waited)) return done();
+      if (!slow && waited > this.#options.slowMs) {
+        slow = true;
+        this.#options.onSlow();
+      }
+      Atomics.wait(BED, 0, 0, NAP_MS);
+    }
     return true;
+  }
+
+  /** `waited`: milliseconds without an answer. */
+  #deviceLives(waited: number): boolean {
+    const base = this.#base;
+    if (this.#words[base + PID_NAMESPACE] !== pidNamespace()) return waited < this.#options.unseenMs;
+    return startTime(this.#words[base + PID] as number) === this.#words[base + START_TIME];
   }
 }
 
@@ -128,6 +182,9 @@ export class MmioServer {
     this.#words = memory.u32;
     this.#atomics = memory.i32;
     this.#base = offset >>> 2;
+    this.#words[this.#base + PID] = process.pid;
+    this.#words[this.#base + START_TIME] = startTime(process.pid) ?? 0;
+    this.#words[this.#base + PID_NAMESPACE] = pidNamespace();
     Atomics.store(this.#atomics, this.#base, MAGIC);
   }
 
@@ -171,4 +228,26 @@ export class MmioServer {
   close(): void {
     Atomics.store(this.#atomics, this.#base + CLOSED, 1);
   }
+}
+
+/** Which pids are ours to see: the inode of the pid namespace, 32 bits. */
+function pidNamespace(): number {
+  return statSync('/proc/self/ns/pid').ino >>> 0;
+}
+
+/**
+ * When a process started, in clock ticks modulo 2^32: together with the pid it names one process. Undefined when it
+ * has ended, waited for by its parent or not. [proc(5) /proc/pid/stat, fields 3 and 22]
+ */
+function startTime(pid: number): number | undefined {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  } catch {
+    return undefined;
+  }
+  // The name, field 2, stands in parentheses and may contain anything.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const ended = fields[0] === 'Z' || fields[0] === 'X';
+  return ended ? undefined : Number(fields[19]) >>> 0;
 }

@@ -5,22 +5,29 @@ import type { Output } from './env.ts';
 /** Wraps a process stream. Writing to a reader that went away is not an error of the task. */
 export function outputTo(stream: Writable): Output {
   stream.on('error', () => {});
+  // All who wait share one promise: a listener for each would be many.
+  let room: Promise<void> | undefined;
   return {
-    write: (data) =>
-      new Promise((resolve) => {
-        if (stream.write(data)) resolve();
-        else if (stream.destroyed) resolve();
-        else {
-          const done = () => {
-            stream.off('drain', done);
-            stream.off('close', done);
-            resolve();
-          };
-          stream.once('drain', done);
-          stream.once('close', done);
-        }
-      }),
+    write: async (data) => {
+      if (stream.write(data) || stream.destroyed) return;
+      room ??= hasRoom(stream).then(() => {
+        room = undefined;
+      });
+      await room;
+    },
   };
+}
+
+function hasRoom(stream: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      stream.off('drain', done);
+      stream.off('close', done);
+      resolve();
+    };
+    stream.once('drain', done);
+    stream.once('close', done);
+  });
 }
 
 /** Resolves when everything written so far has been handed to the kernel. */

@@ -2,6 +2,7 @@
  * Turns a launch record into a running task: capabilities, memory, the program, its exit status.
  * What an L4Re task's loader and start-up code do.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { extname } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -19,6 +20,9 @@ import { flush, outputTo } from './output.ts';
 /** Status of a task that ended by an uncaught error, as on L4Re. */
 const EXIT_UNCAUGHT = 70;
 const EXIT_NOT_LOADABLE = 1;
+/** 128 + SIGTERM. */
+const EXIT_TERMINATED = 143;
+const CANCELED = 'L4_EIPC_CANCELED';
 
 /** A program file that is no l4lab program. */
 class NotLoadableError extends Error {
@@ -74,6 +78,8 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
     };
     return await program.main(env);
   } catch (err) {
+    // What a task was waiting for is abandoned when the task is to end: nothing to report.
+    if (signal.aborted && err instanceof L4Error && err.code === CANCELED) return EXIT_TERMINATED;
     return reportUncaught(err);
   } finally {
     release();
@@ -97,20 +103,40 @@ export function reportUncaught(err: unknown): number {
   const type = err instanceof L4Error ? 'L4::Runtime_error' : err instanceof Error ? err.name : typeof err;
   console.error(`terminate called after throwing an instance of '${type}'`);
   if (err instanceof L4Error) console.error(`  what: ${errnoText(err.errno)}: ${err.message}`);
-  else console.error(`  what: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`);
+  else console.error(`  what: ${err instanceof Error ? describe(err) : String(err)}`);
   return EXIT_UNCAUGHT;
+}
+
+/** Message and stack, without the frames of Node itself. */
+function describe(err: Error): string {
+  const lines = (err.stack ?? err.message).split('\n');
+  return lines.filter((line) => !/^ +at .*\(?node:/.test(line)).join('\n');
 }
 
 async function load(record: m.LaunchRecord, files: Files): Promise<Program> {
   const path = record.argv[0] ?? '';
   const url = record.program ? builtinUrl(record.program) : await locate(path, files);
-  const program = (await import(url.href)) as Partial<Program>;
+  const program = await importModule(path, url);
   if (typeof program.main !== 'function') {
     throw new NotLoadableError(
       `Could not load binary '${path}': ${fileURLToPath(url)} does not export a function main(env)`,
     );
   }
   return program as Program;
+}
+
+/** A syntax error is reported with its place, which Node tells nobody but its own checker. */
+async function importModule(path: string, url: URL): Promise<Partial<Program>> {
+  try {
+    return (await import(url.href)) as Partial<Program>;
+  } catch (err) {
+    if (!(err instanceof SyntaxError)) throw err;
+    const file = fileURLToPath(url);
+    const { stderr } = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8' });
+    const line = /:(\d+)\n/.exec(stderr ?? '')?.[1];
+    const place = line === undefined ? file : `${file}:${line}`;
+    throw new NotLoadableError(`Could not load binary '${path}': ${place}: ${err.message}`);
+  }
 }
 
 async function locate(path: string, files: Files): Promise<URL> {

@@ -38,4 +38,13 @@ export class Chain {
   get capacity(): number {
     return this.where.length;
   }
+
+  /** Empties it for the chain that starts with descriptor `head`. */
+  begin(head: number): void {
+    this.head = head;
+    this.count = 0;
+    this.readable = 0;
+    this.bytes = 0;
+    this.ordered = true;
+  }
 }

@@ -1,57 +1,13 @@
-import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { Memory } from '#common/memory';
 import * as c from './config_page.ts';
-import { VirtioDevice } from './device.ts';
-import { VirtioError } from './errors.ts';
 import { F_INDIRECT_DESC, F_VERSION_1, featureSet, NET_F_CSUM, NET_F_MAC } from './features.ts';
 import { layoutQueue, type QueueLayout } from './layout.ts';
+import { BASE, deviceRig, QUEUES, RAM, RAM_BYTES, type RigOptions } from './testing/device_rig.ts';
 
-const BASE = 2 * 2 ** 20;
-const RAM = 0x4000; // where the driver's dataspace is mapped
-const RAM_BYTES = 64 * 1024;
-const QUEUES = 0x110;
-
-function setup(options: { dsMax?: number; queues?: number[] } = {}) {
-  const memory = new Memory(new ArrayBuffer(RAM + RAM_BYTES));
+function setup(options: RigOptions = {}) {
   const hooks = { onConfigured: vi.fn(), onReset: vi.fn(), onError: vi.fn(), interrupt: vi.fn() };
-  const device = new VirtioDevice(
-    memory,
-    0x1000,
-    {
-      deviceId: c.DEVICE_ID_NET,
-      features: featureSet(NET_F_MAC, F_INDIRECT_DESC),
-      queues: options.queues ?? [256, 256],
-      config: Uint8Array.of(2, 0, 0, 0, 0, 1, 0, 0, 0, 0),
-      dsMax: options.dsMax ?? 2,
-      name: 'port1',
-    },
-    hooks,
-  );
-  const { page } = device;
   const close = vi.fn();
-  const register = (base = BASE, offset = 0, size = RAM_BYTES, writable = true, dsSize = RAM_BYTES) =>
-    device.registerDs({ size: dsSize, writable, map: () => ({ offset: RAM, close }) }, base, offset, size);
-  const configure = (index: number, layout: QueueLayout, ready = true) => {
-    const entry = page.queue(QUEUES, index);
-    entry.layout = layout;
-    entry.ready = ready;
-    device.configQueue(index);
-  };
-  const accept = (...bits: number[]) => page.writeFeatures(c.CONFIG.DRIVER_FEATURES_MAP, featureSet(...bits));
-  /** Everything the stock client does. */
-  const bringUp = () => {
-    device.setStatus(0);
-    device.setStatus(1);
-    device.setStatus(3);
-    register();
-    configure(0, layoutQueue(256, BASE));
-    configure(1, layoutQueue(256, BASE + 0x2000));
-    accept(NET_F_MAC, F_VERSION_1);
-    device.setStatus(0x0b);
-    device.setStatus(0x0f);
-  };
-  return { memory, device, page, hooks, close, register, configure, accept, bringUp };
+  return { ...deviceRig(hooks, { close, ...options }), hooks, close };
 }
 
 describe('a new VirtioDevice', () => {
@@ -343,62 +299,4 @@ it('VirtioDevice.interrupt() sets the VRING bit, changeConfig() the CONFIG bit',
   expect([page.takeIrq(), page.deviceConfig(1)[0]]).toEqual([c.IRQ_CONFIG, 9]);
   device.setStatus(0);
   expect(page.deviceConfig(1)[0]).toBe(9);
-});
-
-it('whatever the driver calls and scribbles: only VirtioError, one onReset per onConfigured, features as offered', () => {
-  const call = fc.oneof(
-    fc.record({
-      kind: fc.constant('status' as const),
-      value: fc.oneof(fc.constantFrom(0, 1, 3, 0x0b, 0x0f), fc.nat(255)),
-    }),
-    fc.record({ kind: fc.constant('queue' as const), index: fc.nat(3) }),
-    fc.record({
-      kind: fc.constant('ds' as const),
-      args: fc.tuple(
-        fc.constantFrom(0, BASE, BASE + 4096, 2 ** 53, 2 ** 64),
-        fc.nat(70000),
-        fc.nat(70000),
-        fc.boolean(),
-      ),
-    }),
-    fc.record({
-      kind: fc.constant('layout' as const),
-      index: fc.nat(1),
-      size: fc.constantFrom(8, 256, 7),
-      at: fc.nat(20000),
-    }),
-    fc.record({
-      kind: fc.constant('features' as const),
-      lo: fc.constantFrom(0, 0x20, 1),
-      hi: fc.constantFrom(0, 1, 3),
-    }),
-    fc.record({ kind: fc.constant('scribble' as const), at: fc.nat(4095), byte: fc.nat(255) }),
-    fc.record({ kind: fc.constant('fail' as const) }),
-  );
-  fc.assert(
-    fc.property(fc.array(call, { maxLength: 60 }), (calls) => {
-      const { memory, device, page, hooks, register, bringUp } = setup({ dsMax: 80 });
-      bringUp();
-      for (const step of calls) {
-        try {
-          if (step.kind === 'status') device.setStatus(step.value);
-          else if (step.kind === 'queue') device.configQueue(step.index);
-          else if (step.kind === 'ds') register(...step.args);
-          else if (step.kind === 'layout') {
-            page.queue(QUEUES, step.index).layout = layoutQueue(step.size, BASE + (step.at & ~15));
-            page.queue(QUEUES, step.index).ready = true;
-          } else if (step.kind === 'features') page.writeFeatures(c.CONFIG.DRIVER_FEATURES_MAP, step);
-          else if (step.kind === 'scribble') memory.u8[0x1000 + step.at] = step.byte;
-          else device.fail('test');
-        } catch (err) {
-          expect(err).toBeInstanceOf(VirtioError);
-        }
-        const [up, down] = [hooks.onConfigured.mock.calls.length, hooks.onReset.mock.calls.length];
-        expect(up - down).toBe(device.running ? 1 : 0);
-        expect(device.running).toBe(device.status === 0x0f);
-        expect((device.features.lo & ~device.offered.lo) | (device.features.hi & ~device.offered.hi)).toBe(0);
-      }
-    }),
-    { numRuns: 500 },
-  );
 });

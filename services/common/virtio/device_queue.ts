@@ -179,11 +179,7 @@ export class DeviceQueue {
     const bound = Math.min(this.size, chain.where.length);
     const view = this.#view;
     let nested = false;
-    chain.head = head;
-    chain.count = 0;
-    chain.readable = 0;
-    chain.bytes = 0;
-    chain.ordered = true;
+    chain.begin(head);
     while (chain.count < bound) {
       if (i >= entries)
         this.#refuse(

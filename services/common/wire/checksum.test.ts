@@ -16,16 +16,50 @@ describe('sumOf()', () => {
   });
 });
 
-it('sumOfMemory() agrees with sumOf() at any offset and length', () => {
-  fc.assert(
-    fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(3), (data, at) => {
-      const memory = new Memory(new ArrayBuffer(256));
-      memory.u8.fill(0xa5);
-      memory.u8.set(data, at);
-      const expected = fold(sumOf(memory.u8, at, data.length));
-      expect(fold(sumOfMemory(memory, at, data.length))).toBe(expected);
-    }),
+describe('sumOfMemory()', () => {
+  const check = (data: Uint8Array, at: number) => {
+    const memory = new Memory(new ArrayBuffer((at + data.length + 8 + 7) & ~7));
+    memory.u8.fill(0xa5);
+    memory.u8.set(data, at);
+    return sumOfMemory(memory, at, data.length) === fold(sumOf(memory.u8, at, data.length));
+  };
+
+  it('agrees with sumOf() at any offset and length', () => {
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 2000 }), fc.nat(40), (data, at) => check(data, at)));
+  });
+
+  it('loses no carry in words of extreme values', () => {
+    const extreme = fc.constantFrom(0x00, 0x01, 0x7f, 0x80, 0xff);
+    fc.assert(
+      fc.property(fc.array(extreme, { maxLength: 300 }), fc.nat(7), (data, at) =>
+        check(Uint8Array.from(data), at),
+      ),
+    );
+  });
+
+  it.each([0x10000 * 4 - 1, 0x10000 * 4, 0x10000 * 4 + 5, 0x30000 * 4 + 3])(
+    'loses no carry in %i bytes of ones',
+    (length) => {
+      for (let at = 0; at < 4; at++) expect(check(new Uint8Array(length).fill(0xff), at)).toBe(true);
+    },
   );
+
+  it('gives 0 for nothing', () => {
+    expect([0, 1, 2, 3].map((at) => sumOfMemory(new Memory(new ArrayBuffer(8)), at, 0))).toEqual([
+      0, 0, 0, 0,
+    ]);
+  });
+
+  it('never reads beyond the range', () => {
+    const memory = new Memory(new ArrayBuffer(64));
+    for (let at = 8; at < 16; at++) {
+      for (let length = 0; length < 24; length++) {
+        memory.u8.fill(0xff);
+        memory.u8.fill(0, at, at + length);
+        expect(sumOfMemory(memory, at, length)).toBe(0);
+      }
+    }
+  });
 });
 
 describe('updated16()', () => {

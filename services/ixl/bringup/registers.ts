@@ -5,6 +5,7 @@ import { type Mmio, MmioClient } from '#common/shm/mmio';
 import { l4lab } from '../../../proto/gen/messages.js';
 import { Dataspace } from '../../../proto/gen/services.js';
 import type { IxlEnv } from '../env.ts';
+import type { Log } from '../log.ts';
 import type { PciDevice } from './pci.ts';
 
 export interface MappedRegisters {
@@ -13,7 +14,12 @@ export interface MappedRegisters {
 }
 
 /** Sets the bus-master bit and maps BAR0. Throws L4Error when the vbus refuses, or gives plain memory. */
-export async function mapRegisters(env: IxlEnv, vbus: Capability, pci: PciDevice): Promise<MappedRegisters> {
+export async function mapRegisters(
+  env: IxlEnv,
+  vbus: Capability,
+  pci: PciDevice,
+  log: Log,
+): Promise<MappedRegisters> {
   await pci.enableBusMaster();
   const { address, size } = await pci.bar0();
   const reply = await env.ipc.client(Dataspace, vbus).map({ offset: address, size });
@@ -25,7 +31,9 @@ export async function mapRegisters(env: IxlEnv, vbus: Capability, pci: PciDevice
   }
   const mapping = env.memories.open(reply.memory);
   const bell = env.doorbells.open(reply.memory.name ?? '');
-  const channel = new MmioClient(env.arena, mapping.offset, bell);
+  const channel = new MmioClient(env.arena, mapping.offset, bell, {
+    onSlow: () => log.warn(`"${pci.name}" has not answered for 2 s: is the machine stopped? Waiting for it.`),
+  });
   return {
     mmio: reply.offset === 0 ? channel : shifted(channel, reply.offset),
     close: () => {

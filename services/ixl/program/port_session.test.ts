@@ -15,7 +15,6 @@ import type { DeviceQueue } from '#common/virtio/device_queue';
 import { featureSet, NET_F_MAC } from '#common/virtio/features';
 import { NicPort } from '../../../proto/gen/services.js';
 import { main } from '../main.ts';
-import { NicDriver } from '../nic_driver.ts';
 import { SharedDma } from '../testing/fake_dma.ts';
 import { FakeLog, frame, startE1000On } from '../testing/fakes.ts';
 import { PortSession } from './port_session.ts';
@@ -71,6 +70,7 @@ async function lab() {
   return {
     env: env as unknown as TaskEnv,
     server: device,
+    switchIpc,
     abort,
     failures,
     port: rootCapability(port),
@@ -103,7 +103,7 @@ async function session() {
     txBuffers: TX_BUFFERS,
   });
   const log = new FakeLog();
-  const port = new PortSession(world.env, world.port, NicDriver.of(bench.device, world.arena), log);
+  const port = new PortSession(world.env, world.port, bench.device, log, 20);
   const ended = port.run();
   await until(() => running(world.server));
   return { ...world, ...bench, portLog: log, ended };
@@ -191,6 +191,34 @@ describe('PortSession', () => {
     irq.unmask();
     irq.fire();
     await failure;
+  });
+});
+
+describe('PortSession when a peer is gone', () => {
+  it('rejects when the switch has died', async () => {
+    const { switchIpc, ended } = await session();
+    switchIpc.close();
+    await expect(ended).rejects.toMatchObject({ code: 'IXL_PORT_GONE' });
+  });
+
+  it('ends in peace when the switch gives the port up', async () => {
+    const { server, ended } = await session();
+    server.close();
+    await ended;
+  });
+
+  it('ends in peace when the switch dies because the lab ends', async () => {
+    const { switchIpc, abort, ended } = await session();
+    switchIpc.close();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    abort.abort();
+    await ended;
+  });
+
+  it('rejects when the NIC is gone, interrupt or not', async () => {
+    const { nic, ended } = await session();
+    nic.gone = true;
+    await expect(ended).rejects.toMatchObject({ code: 'IXL_DEVICE_GONE' });
   });
 });
 

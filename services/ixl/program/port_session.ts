@@ -5,15 +5,16 @@
  * Two memories are registered, as many as a port allows by default (ds-max): the packet buffers
  * themselves and the rings. They stay registered over a reset.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Capability } from '#common/ipc/capability';
 import { type L4Error, toL4Error } from '#common/ipc/errors';
-import { type DeviceMemory, DriverClient } from '#common/l4virtio/driver_client';
+import { DEVICE_CLOSED, type DeviceMemory, DriverClient } from '#common/l4virtio/driver_client';
 import { Pump } from '#common/shm/pump';
 import type { TaskEnv } from '#common/task/env';
 import { F_EVENT_IDX, featureSet, NET_F_MAC } from '#common/virtio/features';
 import { queueBytes } from '#common/virtio/layout';
+import type { IxlDevice } from '../device.ts';
 import type { Log } from '../log.ts';
-import type { NicDriver } from '../nic_driver.ts';
 import { deviceGone, isFinal, portGone } from './errors.ts';
 import { Forwarder, type ForwarderCounters } from './forwarder.ts';
 
@@ -22,8 +23,10 @@ const TO_SWITCH = 1;
 /** Entries of each queue at most: what the NIC's own rings have. */
 const QUEUE_SIZE = 256;
 const WANTED = featureSet(NET_F_MAC, F_EVENT_IDX);
-/** How often it is checked that switch and machine are still there. */
+/** How often it is checked that the machine is still there. */
 const HEARTBEAT_MS = 5000;
+/** Within this time after the switch's end we would be told to end as well, if the lab ends. */
+const LAB_END_MS = 300;
 /** A switch that needs this many resets will need the next one, too. */
 const MAX_RESETS = 10;
 const RESET_PAUSE_MS = 100;
@@ -45,17 +48,19 @@ export class PortSession {
   readonly counters: ForwarderCounters = { received: 0, sent: 0, dropped: 0 };
   readonly #env: TaskEnv;
   readonly #port: Capability;
-  readonly #nic: NicDriver;
+  readonly #nic: IxlDevice;
   readonly #log: Log;
+  readonly #heartbeatMs: number;
   #running: Running | undefined;
   /** Ends the queues' current start with a reason; undefined: the task is to end. */
   #end: (reason: L4Error | undefined) => void = () => {};
 
-  constructor(env: TaskEnv, port: Capability, nic: NicDriver, log: Log) {
+  constructor(env: TaskEnv, port: Capability, nic: IxlDevice, log: Log, heartbeatMs = HEARTBEAT_MS) {
     this.#env = env;
     this.#port = port;
     this.#nic = nic;
     this.#log = log;
+    this.#heartbeatMs = heartbeatMs;
   }
 
   /** Serves the port until the task is to end. Rejects with L4Error when switch or machine are gone, or hopeless. */
@@ -63,10 +68,10 @@ export class PortSession {
     const { signal } = this.#env;
     if (signal.aborted) return;
     const connection = await this.#connect();
-    const heartbeat = setInterval(() => void this.#checkPeers(), HEARTBEAT_MS);
+    const heartbeat = setInterval(() => this.#checkNic(), this.#heartbeatMs);
     const onAbort = (): void => this.#end(undefined);
     signal.addEventListener('abort', onAbort);
-    this.#nic.listen(this.#kick);
+    this.#nic.rebindRecvIrq(0, this.#kick);
     try {
       await this.#serve(connection);
     } finally {
@@ -98,6 +103,7 @@ export class PortSession {
       signal: this.#env.signal,
       onInterrupt: this.#kick,
       onNeedsReset: (error) => this.#end(error),
+      onGone: (error) => void this.#onPortGone(error),
     });
     try {
       const sizes = [
@@ -105,7 +111,7 @@ export class PortSession {
         client.queueSize(TO_SWITCH, QUEUE_SIZE),
       ] as const;
       const rings = await client.allocate(queueBytes(sizes[0]) + queueBytes(sizes[1]));
-      const packets = await client.register(this.#nic.device.memory);
+      const packets = await client.register(this.#nic.memory);
       return { client, rings, packets, sizes };
     } catch (err) {
       await client.close();
@@ -123,7 +129,7 @@ export class PortSession {
     await client.start(WANTED);
     if (this.#env.signal.aborted) return undefined;
     const forwarder = new Forwarder({
-      device: this.#nic.device,
+      device: this.#nic,
       memory: this.#env.arena,
       fromSwitch: client.queue(FROM_SWITCH),
       toSwitch: client.queue(TO_SWITCH),
@@ -154,13 +160,14 @@ export class PortSession {
     this.counters.dropped += dropped;
   }
 
-  async #checkPeers(): Promise<void> {
-    const { ipc, signal } = this.#env;
-    if (this.#nic.device.isGone()) this.#end(deviceGone());
-    try {
-      await ipc.interfaces(this.#port, { deadlineMs: HEARTBEAT_MS, signal });
-    } catch (err) {
-      if (!signal.aborted) this.#end(portGone(err));
-    }
+  #checkNic(): void {
+    if (this.#nic.isGone()) this.#end(deviceGone());
+  }
+
+  /** The switch has given the port up, or has ended: maybe with the whole lab, and then it is our turn in a moment. */
+  async #onPortGone(error: L4Error): Promise<void> {
+    if (error.code === DEVICE_CLOSED) return this.#end(undefined);
+    await sleep(LAB_END_MS, undefined, { signal: this.#env.signal }).catch(() => {});
+    this.#end(this.#env.signal.aborted ? undefined : portGone(error));
   }
 }

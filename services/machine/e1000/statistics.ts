@@ -102,19 +102,14 @@ export class Statistics {
   }
 }
 
+/** Longest frames of the size counters but the last. */
+const SIZE_LIMITS = [64, 127, 255, 511, 1023] as const;
+
 /** 0 for 64 bytes and fewer, then 65-127, 128-255, 256-511, 512-1023, and 5 for more. */
 function sizeClass(length: number): number {
-  return length <= 64
-    ? 0
-    : length <= 127
-      ? 1
-      : length <= 255
-        ? 2
-        : length <= 511
-          ? 3
-          : length <= 1023
-            ? 4
-            : 5;
+  let at = 0;
+  while (at < SIZE_LIMITS.length && length > (SIZE_LIMITS[at] as number)) at++;
+  return at;
 }
 
 export function isBroadcast(u8: Uint8Array, offset: number): boolean {

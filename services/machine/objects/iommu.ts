@@ -9,6 +9,7 @@ import type { l4lab as m } from '../../../proto/gen/messages.js';
 import { DmaSpace as DmaSpaceService, Factory, Iommu } from '../../../proto/gen/services.js';
 import { DMA_TO_DEVICE, DmaSpace } from '../dma_space.ts';
 import type { Machine } from '../machine.ts';
+import type { NicFunction } from '../nic_function.ts';
 
 /** L4.Proto.Dma_space */
 const PROTO_DMA_SPACE = -17;
@@ -44,26 +45,32 @@ export function iommuObject(machine: Machine, gate: Gate, memories: SharedMemori
     }),
     bind(Iommu, {
       assign: ({ requester, dmaSpace, bind: into }) => {
-        const nic = machine.nics.find((fn) => fn.requester === requester);
-        const who = formatRequester(requester);
-        if (!nic) {
-          throw new L4Error(
-            'ENOENT',
-            `Cannot assign DMA space as there is no function that does DMA at ${who}`,
-          );
-        }
-        const space = ownSpace(gate, spaces, dmaSpace);
-        if (nic.dma.space !== undefined && nic.dma.space !== space) {
-          throw new L4Error(
-            'EBUSY',
-            `Cannot assign DMA space as function ${who} is in another one: take it out first`,
-          );
-        }
-        nic.dma.assign(into ? space : undefined);
+        const nic = findNic(machine, requester);
+        assign(nic, ownSpace(gate, spaces, dmaSpace), into);
         return {};
       },
     }),
   ];
+}
+
+function findNic(machine: Machine, requester: number): NicFunction {
+  const nic = machine.nics.find((fn) => fn.requester === requester);
+  if (nic) return nic;
+  throw new L4Error(
+    'ENOENT',
+    `Cannot assign DMA space as there is no function that does DMA at ${formatRequester(requester)}`,
+  );
+}
+
+/** Puts a function into the space, or out of it. */
+function assign(nic: NicFunction, space: DmaSpace, into: boolean): void {
+  if (nic.dma.space !== undefined && nic.dma.space !== space) {
+    throw new L4Error(
+      'EBUSY',
+      `Cannot assign DMA space as function ${formatRequester(nic.requester)} is in another one: take it out first`,
+    );
+  }
+  nic.dma.assign(into ? space : undefined);
 }
 
 function ownSpace(

@@ -110,15 +110,7 @@ export function udpReply(
   const length = UDP.HEADER + payloadLength;
   const at = replyIpv4(bytes, frame, out, IP_PROTOCOL.UDP, length);
   const pseudo = pseudoSum(ipv4Destination(bytes, ip), ipv4Source(bytes, ip), IP_PROTOCOL.UDP, length);
-  emitUdp(
-    bytes,
-    at,
-    get16(bytes, udp + UDP.DESTINATION),
-    get16(bytes, udp + UDP.SOURCE),
-    payloadLength,
-    pseudo,
-  );
-  return at + length - out;
+  return answer(bytes, udp, at, payloadLength, pseudo) - out;
 }
 
 /** The same over IPv6; the payload lies at `out + UDP6_PAYLOAD`. */
@@ -136,15 +128,14 @@ export function udpReply6(
   const at = emitEthernet(bytes, out, macAt(bytes, frame + ETH.SOURCE), macAt(bytes, frame), ETHERTYPE.IPV6);
   const header = emitIpv6(bytes, at, length, IP_PROTOCOL.UDP, us, guest);
   const pseudo = pseudoSum6(bytes, at, IP_PROTOCOL.UDP, length);
-  emitUdp(
-    bytes,
-    header,
-    get16(bytes, udp + UDP.DESTINATION),
-    get16(bytes, udp + UDP.SOURCE),
-    payloadLength,
-    pseudo,
-  );
-  return header + length - out;
+  return answer(bytes, udp, header, payloadLength, pseudo) - out;
+}
+
+/** Writes the UDP header at `at`, from the port that the datagram at `udp` went to; returns where its payload ends. */
+function answer(bytes: Uint8Array, udp: number, at: number, payloadLength: number, pseudo: number): number {
+  const [from, to] = [get16(bytes, udp + UDP.DESTINATION), get16(bytes, udp + UDP.SOURCE)];
+  emitUdp(bytes, at, from, to, payloadLength, pseudo);
+  return at + UDP.HEADER + payloadLength;
 }
 
 /**

@@ -32,6 +32,13 @@ export interface SlirpEvents {
 const TIMEOUT = CONFIG_SIZE + SLIRP_CB.SIZE;
 const BYTES = 4096;
 
+/** Writes one callback into the structure that libslirp gets. */
+type Put = (
+  where: number,
+  callback: (...args: never[]) => unknown,
+  proto: (typeof PROTO)[keyof typeof PROTO],
+) => void;
+
 interface Timer {
   readonly fire: () => void;
   /** In milliseconds of the clock that slirp reads; Infinity: not set. */
@@ -161,12 +168,11 @@ export class Slirp {
     return made.address;
   }
 
+  /** The structure of callbacks at `at`, in the layout of configuration version `level`. */
   #writeCallbacks(at: number, level: number): void {
-    const put = (
-      where: number,
-      callback: (...args: never[]) => unknown,
-      proto: (typeof PROTO)[keyof typeof PROTO],
-    ) => this.#arena.view.setBigUint64(at + where, BigInt(this.#native(callback, proto)), true);
+    const put: Put = (where, callback, proto) =>
+      this.#arena.view.setBigUint64(at + where, BigInt(this.#native(callback, proto)), true);
+    this.#writeTimerCallbacks(put, level);
     const { log, notify, frame } = this.#events;
     put(
       SLIRP_CB.SEND_PACKET,
@@ -178,6 +184,21 @@ export class Slirp {
       PROTO.sendPacket,
     );
     put(SLIRP_CB.GUEST_ERROR, (text: string) => log('warn', `libslirp: ${text}`), PROTO.guestError);
+    put(SLIRP_CB.REGISTER_POLL_FD, () => undefined, PROTO.pollFd);
+    put(SLIRP_CB.UNREGISTER_POLL_FD, (fd: number) => this.#set.forget(fd), PROTO.pollFd);
+    put(
+      SLIRP_CB.NOTIFY,
+      () => {
+        this.#needFill = true;
+        this.#needPoll = true;
+        notify();
+      },
+      PROTO.notify,
+    );
+    if (level >= 4) put(SLIRP_CB.INIT_COMPLETED, () => undefined, PROTO.initCompleted);
+  }
+
+  #writeTimerCallbacks(put: Put, level: number): void {
     put(SLIRP_CB.CLOCK_GET_NS, () => Math.floor(performance.now() * 1e6), PROTO.clockGetNs);
     put(
       SLIRP_CB.TIMER_NEW,
@@ -190,19 +211,7 @@ export class Slirp {
       (timer: number, expires: number) => this.#setTimer(Number(timer), Number(expires)),
       PROTO.timerMod,
     );
-    put(SLIRP_CB.REGISTER_POLL_FD, () => undefined, PROTO.pollFd);
-    put(SLIRP_CB.UNREGISTER_POLL_FD, (fd: number) => this.#set.forget(fd), PROTO.pollFd);
-    put(
-      SLIRP_CB.NOTIFY,
-      () => {
-        this.#needFill = true;
-        this.#needPoll = true;
-        notify();
-      },
-      PROTO.notify,
-    );
     if (level < 4) return;
-    put(SLIRP_CB.INIT_COMPLETED, () => undefined, PROTO.initCompleted);
     put(
       SLIRP_CB.TIMER_NEW_OPAQUE,
       (id: number, opaque: number) => this.#newTimer(() => this.#lib.handleTimer(this.#instance, id, opaque)),
