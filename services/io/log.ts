@@ -12,6 +12,7 @@ export const LEVEL_ALL = 6;
 export class Log {
   readonly level: number;
   readonly #write: (line: string) => void;
+  readonly #told = new Set<string>();
 
   /** @param write takes one line, which may contain line breaks but ends without one */
   constructor(level: number, write: (line: string) => void) {
@@ -26,6 +27,13 @@ export class Log {
 
   error(line: string): void {
     this.#at(LEVEL_ERROR, line);
+  }
+
+  /** An error that is found anew for every device: told once. */
+  errorOnce(line: string): void {
+    if (this.#told.has(line)) return;
+    this.#told.add(line);
+    this.error(line);
   }
 
   warn(line: string): void {

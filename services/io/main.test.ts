@@ -201,7 +201,7 @@ describe('io', () => {
     startIo({ caps: await startMachine(), serverEnds: { ethdev: end } });
     await expect(
       task(DRIVER).client(Vbus, rootCapability(end)).getDevice({ handle: 0 }),
-    ).rejects.toMatchObject({ errno: 39 });
+    ).rejects.toMatchObject({ errno: 2, code: 'IO_NO_VBUS' });
     expect(output.filter((line) => line.startsWith('WARNING:'))).toHaveLength(2);
   });
 

@@ -8,12 +8,13 @@ import type { TaskEnv } from '#common/task/env';
 import { findProblems } from './diagnostics.ts';
 import { LEVEL_DEBUG, Log } from './log.ts';
 import { type Busses, Configuration } from './lua/configuration.ts';
-import { ConfigEngine } from './lua/engine.ts';
+import { ConfigEngine, startLua } from './lua/engine.ts';
 import { dmaAccess, icuAccess, memoryAccess, pciAccess } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
 import { type FoundFunction, scanPci } from './pci/scan.ts';
 import { createHardwareTree, type HwDevice } from './tree/hw.ts';
 import { Interrupts } from './vbus/interrupts.ts';
+import { missingBusBindings } from './vbus/missing_bus.ts';
 import { type Machine, vbusBindings } from './vbus/services.ts';
 
 /** exit(-1), as a parent sees it. */
@@ -26,6 +27,9 @@ export async function main(env: TaskEnv): Promise<number> {
   const log = new Log(options.verbosity, print);
   print('Io service');
   announce(options, log);
+  // Scanning is waiting for the machine: meanwhile the interpreter starts and the files come.
+  const lua = startLua();
+  const files = options.files.map((path) => readConfig(env, path));
   const machine = openMachine(env, log);
   const functions = machine && (await scan(machine, log));
   if (machine === undefined || functions === undefined) {
@@ -34,7 +38,7 @@ export async function main(env: TaskEnv): Promise<number> {
   }
   const hardware = createHardwareTree(functions, log);
   const configuration = new Configuration(hardware, log, print);
-  if (!(await configure(env, options, configuration, log))) return 1;
+  if (!(await configure(new ConfigEngine(await lua, configuration), files, log))) return 1;
   await publish(env, configuration.busses, hardware, machine, log);
   await env.stderr.write('Ready. Waiting for requests.\n');
   await new Promise<void>((resolve) => {
@@ -99,33 +103,38 @@ async function scan(machine: Machine, log: Log): Promise<FoundFunction[] | undef
   }
 }
 
+/** A configuration file, or why it cannot be read. */
+interface ConfigFile {
+  readonly path: string;
+  readonly source?: string;
+  readonly problem?: string;
+}
+
+/** Never rejects: the problem is told when the file's turn comes. */
+async function readConfig(env: TaskEnv, path: string): Promise<ConfigFile> {
+  try {
+    return { path, source: new TextDecoder().decode(await env.files.read(path)) };
+  } catch (error) {
+    return { path, problem: error instanceof L4Error ? error.message : String(error) };
+  }
+}
+
 /** Runs the files in order in one Lua state. False: Io cannot go on. */
 async function configure(
-  env: TaskEnv,
-  options: Options,
-  configuration: Configuration,
+  engine: ConfigEngine,
+  files: readonly Promise<ConfigFile>[],
   log: Log,
 ): Promise<boolean> {
-  const engine = await ConfigEngine.create(configuration);
   try {
-    for (const file of options.files) {
-      log.info(`Loading: config '${file}'`);
-      const source = await readConfig(env, file, log);
-      if (source === undefined || !runConfig(engine, source, file, log)) return false;
+    for (const file of files) {
+      const { path, source, problem } = await file;
+      log.info(`Loading: config '${path}'`);
+      if (source === undefined) log.always(`${path}: cannot open/read file: ${problem}`);
+      if (source === undefined || !runConfig(engine, source, path, log)) return false;
     }
     return true;
   } finally {
     engine.close();
-  }
-}
-
-async function readConfig(env: TaskEnv, file: string, log: Log): Promise<string | undefined> {
-  try {
-    return new TextDecoder().decode(await env.files.read(file));
-  } catch (error) {
-    const reason = error instanceof L4Error ? error.message : String(error);
-    log.always(`${file}: cannot open/read file: ${reason}`);
-    return undefined;
   }
 }
 
@@ -157,6 +166,6 @@ async function publish(
     const gate = await env.ipc.serve(end);
     const bus = busses.get(name);
     // A channel without a bus is served as well: its callers get an error instead of waiting for ever.
-    gate.setRoot(bus === undefined ? [] : vbusBindings(bus, machine, gate, log));
+    gate.setRoot(bus ? vbusBindings(bus, machine, gate, log) : missingBusBindings(name, [...busses.keys()]));
   }
 }

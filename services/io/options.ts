@@ -25,57 +25,66 @@ export function parseCNumber(text: string): number {
   return decimal === undefined ? 0 : Number(decimal) >>> 0;
 }
 
+/** What has been read so far. */
+interface Reading {
+  readonly program: string;
+  /** Words not looked at yet. */
+  readonly rest: string[];
+  readonly files: string[];
+  readonly errors: string[];
+  readonly numbers: Map<string, number>;
+  verbosity: number;
+  transparentMsi: boolean;
+}
+
 /** @param argv argv[0] is the program; empty arguments (doubled blanks in a script) are skipped */
-export function parseOptions(argv: readonly string[]): Options {
-  const program = argv[0] ?? 'io';
-  const files: string[] = [];
-  const errors: string[] = [];
-  const numbers = new Map<string, number>();
-  let verbosity = 1;
-  let transparentMsi = false;
-  for (let at = 1; at < argv.length; at++) {
-    const word = argv[at] as string;
-    if (word === '--') {
-      files.push(...argv.slice(at + 1));
-      break;
-    }
-    if (word === '') continue;
-    if (word.startsWith('--')) {
-      const [given, value] = splitOnce(word.slice(2), '=');
-      const candidates = LONG.filter((name) => name.startsWith(given));
-      const name = LONG.includes(given) ? given : candidates.length === 1 ? candidates[0] : undefined;
-      if (name === undefined) {
-        errors.push(
-          `${program}: ${candidates.length > 1 ? 'ambiguous' : 'unrecognized'} option '--${given}'`,
-        );
-      } else if (WITH_NUMBER.includes(name)) {
-        const text = value ?? argv[++at];
-        if (text === undefined) errors.push(`${program}: option '--${name}' requires an argument`);
-        else numbers.set(name, parseCNumber(text));
-      } else if (value !== undefined) {
-        errors.push(`${program}: option '--${name}' doesn't allow an argument`);
-      } else if (name === 'verbose') {
-        verbosity += 1;
-      } else {
-        transparentMsi = true;
-      }
-    } else if (word.startsWith('-') && word.length > 1) {
-      for (const letter of word.slice(1)) {
-        if (letter === 'v') verbosity += 1;
-        else errors.push(`${program}: invalid option -- '${letter}'`);
-      }
-    } else {
-      files.push(word);
-    }
-  }
-  return {
-    verbosity,
-    transparentMsi,
-    traceMask: numbers.get('trace'),
-    acpiDebugLevel: numbers.get('acpi-debug-level'),
-    files: files.filter((file) => file !== ''),
-    errors,
+export function parseOptions([program = 'io', ...words]: readonly string[]): Options {
+  const reading: Reading = {
+    program,
+    rest: words.filter((word) => word !== ''),
+    files: [],
+    errors: [],
+    numbers: new Map(),
+    verbosity: 1,
+    transparentMsi: false,
   };
+  for (let word = reading.rest.shift(); word !== undefined; word = reading.rest.shift()) {
+    if (word === '--') reading.files.push(...reading.rest.splice(0));
+    else if (word.startsWith('--')) longOption(reading, word.slice(2));
+    else if (word.startsWith('-') && word !== '-') shortOptions(reading, word.slice(1));
+    else reading.files.push(word);
+  }
+  const { numbers, verbosity, transparentMsi, files, errors } = reading;
+  const [traceMask, acpiDebugLevel] = WITH_NUMBER.map((name) => numbers.get(name));
+  return { verbosity, transparentMsi, traceMask, acpiDebugLevel, files, errors };
+}
+
+/** `--name`, `--name=value` or `--name value`; names may be shortened as long as they are unique. */
+function longOption(reading: Reading, word: string): void {
+  const complain = (text: string): void => void reading.errors.push(`${reading.program}: ${text}`);
+  const [given, value] = splitOnce(word, '=');
+  const candidates = LONG.filter((long) => long.startsWith(given));
+  const name = LONG.includes(given) ? given : candidates.length === 1 ? candidates[0] : undefined;
+  if (name === undefined) {
+    complain(`${candidates.length > 1 ? 'ambiguous' : 'unrecognized'} option '--${given}'`);
+  } else if (WITH_NUMBER.includes(name)) {
+    const text = value ?? reading.rest.shift();
+    if (text === undefined) complain(`option '--${name}' requires an argument`);
+    else reading.numbers.set(name, parseCNumber(text));
+  } else if (value !== undefined) {
+    complain(`option '--${name}' doesn't allow an argument`);
+  } else if (name === 'verbose') {
+    reading.verbosity += 1;
+  } else {
+    reading.transparentMsi = true;
+  }
+}
+
+function shortOptions(reading: Reading, letters: string): void {
+  for (const letter of letters) {
+    if (letter === 'v') reading.verbosity += 1;
+    else reading.errors.push(`${reading.program}: invalid option -- '${letter}'`);
+  }
 }
 
 function splitOnce(text: string, separator: string): [string, string | undefined] {

@@ -8,6 +8,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import type { ServerEnd } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import { gatePath } from '#common/ipc/ipc';
+import type { l4lab as m } from '../../proto/gen/messages.js';
 
 /** A task as far as channels care. */
 export interface ChannelServer {
@@ -15,6 +16,13 @@ export interface ChannelServer {
   readonly running: boolean;
   /** `task 'io' ended with status 1`. */
   readonly epitaph: string;
+}
+
+/** A task as far as what it can call matters. */
+export interface ChannelClient {
+  readonly name: string;
+  readonly running: boolean;
+  readonly capabilities: readonly m.INamedCapability[];
 }
 
 export interface Channel {
@@ -25,8 +33,12 @@ export interface Channel {
   name: string | undefined;
   /** Tasks that were given the server end, oldest first. */
   readonly servers: ChannelServer[];
+  /** Tasks that were given the channel itself, and under which name. */
+  readonly clients: { readonly task: ChannelServer; readonly name: string }[];
   /** Served by ned itself (L4.server_loop). */
   own: boolean;
+  /** It has been reported that nobody can serve it. */
+  orphaned: boolean;
 }
 
 export class Channels {
@@ -38,7 +50,15 @@ export class Channels {
   }
 
   add(end: ServerEnd, site: string): Channel {
-    const channel: Channel = { end, site, name: undefined, servers: [], own: false };
+    const channel: Channel = {
+      end,
+      site,
+      name: undefined,
+      servers: [],
+      clients: [],
+      own: false,
+      orphaned: false,
+    };
     this.#channels.set(end.gate, channel);
     return channel;
   }
@@ -64,11 +84,67 @@ export class Channels {
     rmSync(`${gatePath(this.#runDir, gate)}.dead`, { force: true });
   }
 
+  /** A task is about to start with the channel of this gate as the capability `name`. */
+  addClient(gate: string, task: ChannelServer, name: string): void {
+    this.#channels.get(gate)?.clients.push({ task, name });
+  }
+
+  /**
+   * Channels that running tasks call though nobody was given the server end. Whoever calls them gets an error from
+   * now on (until a server starts after all); the sentences say who is concerned and what to add to the script.
+   * With `among`, only those that one of these tasks calls.
+   */
+  buryOrphans(among?: readonly ChannelServer[]): string[] {
+    const found: string[] = [];
+    for (const channel of this.#channels.values()) {
+      const callers = channel.clients.filter(({ task }) => task.running);
+      const concerned = callers.some(({ task }) => among === undefined || among.includes(task));
+      if (channel.own || channel.orphaned || channel.servers.length > 0 || !concerned) continue;
+      channel.orphaned = true;
+      const site = channel.site === '' ? '' : ` (created at ${channel.site})`;
+      const who = callers.map(({ task, name }) => `task '${task.name}' calls it as '${name}'`).join(', ');
+      const hint = `start its server with ${channel.name ?? 'channel'}:svr() in its caps`;
+      found.push(
+        `${nameOf(channel)}${site} has no server: ${who}, but its server end was given to no task; ${hint}`,
+      );
+      this.#bury(channel, `the server end of ${nameOf(channel)}${site} was given to no task; ${hint}`);
+    }
+    return found;
+  }
+
   /** A task has ended: its gates are dead unless another running task has their server end as well. */
   serverEnded(server: ChannelServer): void {
-    for (const { end, servers, own } of this.#channels.values()) {
+    for (const channel of this.#channels.values()) {
+      const { servers, own } = channel;
       if (!servers.includes(server) || own || servers.some(({ running }) => running)) continue;
-      writeFileSync(`${gatePath(this.#runDir, end.gate)}.dead`, `${server.epitaph}\n`, { mode: 0o600 });
+      this.#bury(channel, server.epitaph);
+    }
+  }
+
+  /** Running tasks with capabilities of objects that `server` alone served: `task 'curl' (virtnet)`. */
+  lossesOf(server: ChannelServer, tasks: readonly ChannelClient[]): string[] {
+    const gates = new Set<string>();
+    for (const { end, servers } of this.#channels.values()) {
+      if (servers.includes(server) && !servers.some(({ running }) => running)) gates.add(end.gate);
+    }
+    return tasks.flatMap(({ name, running, capabilities }) => {
+      const lost = capabilities.filter(({ client }) => gates.has(client?.gate ?? ''));
+      return running && lost.length > 0
+        ? [
+            `task '${name}' (${lost
+              .map((cap) => cap.name)
+              .sort()
+              .join(', ')})`,
+          ]
+        : [];
+    });
+  }
+
+  #bury({ end }: Channel, reason: string): void {
+    try {
+      writeFileSync(`${gatePath(this.#runDir, end.gate)}.dead`, `${reason}\n`, { mode: 0o600 });
+    } catch {
+      // The file system is full: an empty file, which has been made by then, says it without the reason.
     }
   }
 

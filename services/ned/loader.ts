@@ -7,10 +7,11 @@
 import { spawn } from 'node:child_process';
 import { unlinkSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
+import { L4Error } from '#common/ipc/errors';
 import { l4lab as m } from '../../proto/gen/messages.js';
 
 /** How a task ended. */
@@ -62,7 +63,7 @@ export class SpawnBackend implements LoadBackend {
 
   start(record: m.ILaunchRecord & { task: string }, options: StartOptions): TaskProcess {
     const path = join(this.#runDir, 't', record.task);
-    writeFileSync(path, m.LaunchRecord.encode(record).finish(), { mode: 0o600 });
+    writeRecord(path, record);
     const inherited = Object.entries(process.env).filter(([name]) => NEEDED.test(name));
     const terminal = options.console;
     const child = spawn(process.execPath, [...this.#flags, this.#taskMain], {
@@ -90,6 +91,24 @@ export class SpawnBackend implements LoadBackend {
       ended,
       kill: (signal) => void child.kill(signal),
     };
+  }
+}
+
+/** Throws L4Error ENOMEM when the run directory's file system is full. */
+function writeRecord(path: string, record: m.ILaunchRecord): void {
+  try {
+    writeFileSync(path, m.LaunchRecord.encode(record).finish(), { mode: 0o600 });
+  } catch (cause) {
+    removeQuietly(path);
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const [errno, reason] =
+      code === 'ENOSPC'
+        ? ([
+            'ENOMEM',
+            `the file system of ${dirname(path)} is full: free some of it (l4lab stop, rm of unused files) or make it larger (mount -o remount,size=...)`,
+          ] as const)
+        : (['EIO', `its launch record cannot be written: ${message}`] as const);
+    throw new L4Error(errno, `Cannot start task '${record.name}' as ${reason}`, { cause });
   }
 }
 

@@ -59,7 +59,7 @@ describe('Ned', () => {
   it('gives a task its arguments, environment and capabilities', async () => {
     let seen: FakeTask['record'] | undefined;
     const ned = run(
-      'ld:start({ caps = { a = ld:new_channel():svr() } }, "rom/p a  b", { X = 5 })',
+      'ld:start({ caps = { a = ld:new_channel():svr() } }, "rom/p a  b", { X = 5, B = 1, Y = "y", A = 2 })',
       {
         p: async ({ record }) => {
           seen = record;
@@ -72,9 +72,10 @@ describe('Ned', () => {
     expect(seen).toMatchObject({
       name: 'p',
       argv: ['rom/p', 'a', 'b'],
-      environment: { X: '5' },
+      environment: { A: '2', B: '1', X: '5', Y: 'y' },
       parentPid: process.pid,
     });
+    expect(Object.keys(seen?.environment ?? {})).toEqual(['A', 'B', 'X', 'Y']);
     expect(seen?.capabilities?.map(({ name, server }) => [name, server !== undefined])).toEqual([
       ['a', true],
       ['rom', false],
@@ -164,7 +165,7 @@ describe('Ned', () => {
       ['p', 'p', 7],
       ['p-2', 'p-2', 7],
       ['net', 'net', 1],
-      ['ned', 'ned', 7],
+      ['p-3', 'ned', 7],
     ]);
   });
 
@@ -224,6 +225,75 @@ describe('Ned', () => {
       errno: 2,
       message: "Cannot wait for task 'curl' as the script failed: bad; tasks so far: idle",
     });
+  });
+
+  it('a channel that nobody serves is an error for its callers, not a hang', async () => {
+    let problem = '';
+    const ned = run('local bus = ld:new_channel()\nld:start({ caps = { vbus = bus } }, "rom/caller")', {
+      caller: async (task) => {
+        const call = task.ipc.client(Factory, task.client('vbus')).create({ type: 0 });
+        problem = await call.then(String, (err: Error) => err.message);
+        return 0;
+      },
+    });
+    await eventually(() => problem).toMatch(
+      /as the server end of channel 'bus' \(created at rom\/x.cfg:2\) was given to no task; start its server with bus:svr\(\) in its caps/,
+    );
+    expect(ned.lines('ned')).toContain(
+      "Warning: channel 'bus' (created at rom/x.cfg:2) has no server: task 'caller' calls it as 'vbus', but its server end was given to no task; start its server with bus:svr() in its caps",
+    );
+  });
+
+  it('says who loses what a dead server served', async () => {
+    const inUse = new AbortController();
+    const ned = run(
+      `local net = ld:new_channel()
+       ld:start({ caps = { svr = net:svr() } }, "rom/broken")
+       ld:start({ caps = { virtnet = net:create(0), other = net } }, "rom/idle")`,
+      {
+        idle: (task) => {
+          inUse.abort();
+          return idle(task);
+        },
+        broken: async (task) => {
+          const gate = await task.ipc.serve(task.server('svr'));
+          gate.setRoot([
+            bind(Factory, { create: (_, { task: holder }) => ({ object: gate.export([], { holder }) }) }),
+          ]);
+          await untilEnded(inUse.signal);
+          return 9;
+        },
+      },
+    );
+    await eventually(() => ned.lines('ned')).toContain(
+      "Ned: task 'broken' ended with status 9; what it served is lost to task 'idle' (other, virtnet)",
+    );
+  });
+
+  it('ends what a task had started when that task ends', async () => {
+    const ned = run('ld:start({}, "rom/parent")', {
+      idle,
+      parent: async (task) => {
+        await task.ipc.client(Parent, task.record.parent as Capability).startTask({ argv: ['rom/idle'] });
+        return 0;
+      },
+    });
+    await eventually(async () => (await ned.control.status()).tasks).toMatchObject([
+      { name: 'parent', state: 'zombie' },
+      { name: 'idle', state: 'zombie', killed: true },
+    ]);
+  });
+
+  it('ends when the request to end came before it listened', async () => {
+    const ned = run('while true do end');
+    expect(await ned.stop()).toBe(0);
+  });
+
+  it('a task is found by its program as well as by its name', async () => {
+    const ned = run('ld:start({ log = { "web", "g" } }, "rom/three")', { three: () => 3 });
+    for (const task of ['web', 'three']) {
+      expect(await ned.control.waitTask({ task })).toMatchObject({ name: 'web', exitCode: 3 });
+    }
   });
 
   it('says where it looked for a script that is not there', async () => {

@@ -115,6 +115,8 @@ export class Ned {
     const script = this.#makeScript(gate, rom);
     this.#thread.serve((name, args) => script.perform(name, args), toHostError);
     this.#watchThread();
+    // Ctrl-C may have come while we were being loaded.
+    if (this.#env.signal.aborted) this.#finish(0);
     this.#env.signal.addEventListener('abort', () => this.#finish(0), { once: true });
     try {
       return await status;
@@ -203,7 +205,10 @@ export class Ned {
   }
 
   #onTaskEnded(task: Task): void {
-    if (!task.killed && task.exitCode !== 0) this.#log.complain(`Ned: ${task.epitaph}`);
+    if (!task.killed && task.exitCode !== 0) {
+      this.#log.complain(`Ned: ${task.epitaph}${lossText(this.#channels.lossesOf(task, this.#tasks.all))}`);
+    }
+    this.#tasks.endChildrenOf(task);
     this.#post({ kind: 'exit', task: task.id, code: task.exitCode });
   }
 
@@ -230,6 +235,11 @@ export class Ned {
     const options = { deadlineMs: TASK_GONE_MS };
     await Promise.allSettled(bound.map((cap) => this.#ipc.client(Meta, cap).taskGone({ task: id }, options)));
   }
+}
+
+/** Who goes on without the objects of a server that has ended; empty when nobody does. */
+function lossText(losses: readonly string[]): string {
+  return losses.length === 0 ? '' : `; what it served is lost to ${losses.join(', ')}`;
 }
 
 /** Raw output for `l4lab run --raw TASK`; a person's terminal for ned-prompt. */

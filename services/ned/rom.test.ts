@@ -90,8 +90,9 @@ describe('Rom', () => {
     it('says where it has looked', async () => {
       await expect(files.read('rom/nosuch')).rejects.toMatchObject({
         errno: 2,
-        message: `Cannot find 'nosuch' in rom as there is no such file (searched: ${base}/a, ${base}/b)`,
+        message: `Cannot find 'nosuch' in rom as there is no such file (searched: ${base}/a, ${base}/b); l4lab run --rom DIR adds a directory`,
       });
+      await expect(files.read('rom/IO')).rejects.toThrow(/; did you mean 'io'\?$/);
     });
   });
 });

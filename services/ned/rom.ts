@@ -75,12 +75,20 @@ export class Rom {
     ]);
   }
 
+  /** Names are exact: the one that was probably meant. */
+  #hint(name: string): string {
+    const plain = (text: string) => text.toLowerCase().replace(/[^a-z0-9]/g, '');
+    const meant = this.list().find((known) => plain(known) === plain(name));
+    if (meant !== undefined) return `; did you mean '${meant}'?`;
+    return this.#dirs.length === 0 ? '' : '; l4lab run --rom DIR adds a directory';
+  }
+
   #open(gate: Gate, name: string): Capability {
     const entry = this.lookup(name);
     if (!entry) {
       throw new L4Error(
         'ENOENT',
-        `Cannot find '${name}' in rom as there is no such file (searched: ${this.searched})`,
+        `Cannot find '${name}' in rom as there is no such file (searched: ${this.searched})${this.#hint(name)}`,
       );
     }
     const key = 'path' in entry ? entry.path : `:${entry.builtin}`;

@@ -10,14 +10,14 @@ import { errnoText, L4Error, toL4Error } from '#common/ipc/errors';
 import type { Ipc } from '#common/ipc/ipc';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Factory, Namespace } from '../../proto/gen/services.js';
-import type { Channels } from './channels.ts';
+import type { ChannelServer, Channels } from './channels.ts';
 import type { CommandServer } from './command.ts';
 import type { LuaValue } from './engine/marshal.ts';
 import { PROTO } from './factory.ts';
 import type { LogTags, OwnLog } from './log.ts';
 import type { References } from './references.ts';
 import type { ScriptFiles } from './script_files.ts';
-import type { Task, Tasks } from './tasks.ts';
+import { baseName, type Task, type Tasks } from './tasks.ts';
 
 export interface ScriptContext {
   readonly ipc: Ipc;
@@ -50,6 +50,8 @@ export class Script {
   readonly #context: ScriptContext;
   /** Tasks that Lua has waited for or killed: nothing is left of them but their name. */
   readonly #reaped = new WeakSet<Task>();
+  /** Commands or exit handlers can start tasks when the script has ended. */
+  #goesOn = false;
 
   constructor(context: ScriptContext) {
     this.#context = context;
@@ -109,11 +111,13 @@ export class Script {
     task_kill: ([id]) => this.#kill(id),
     task_wait: ([id]) => this.#wait(id),
     task_on_exit: ([id]) => {
+      this.#goesOn = true;
       const task = this.#context.tasks.find(text(id));
       return [!task?.running, task?.exitCode];
     },
     serve: async ([handle, name]) => {
       if (handle !== undefined) await this.#serveCommands(this.#cap(handle), text(name));
+      if (!this.#goesOn) this.#reportOrphans();
       this.#context.onServe();
       return true;
     },
@@ -161,6 +165,8 @@ export class Script {
     const timer = setTimeout(() => {
       const peer = this.#context.channels.describe(cap.gate) ?? `capability '${name}'`;
       this.#context.log.say(`Ned: ${where === '' ? '' : `${where}: `}waiting for a server on ${peer}`);
+      // The server waits for somebody itself whom the script cannot start as long as it is waiting here.
+      if (channel) this.#reportOrphans(channel.servers);
     }, SAY_WAITING_MS);
     try {
       return (await this.#context.ipc.interfaces(cap)).services;
@@ -168,6 +174,12 @@ export class Script {
       throw this.#context.channels.explain(cap.gate, toL4Error(err));
     } finally {
       clearTimeout(timer);
+    }
+  }
+
+  #reportOrphans(among?: readonly ChannelServer[]): void {
+    for (const sentence of this.#context.channels.buryOrphans(among)) {
+      this.#context.log.complain(`Warning: ${sentence}`);
     }
   }
 
@@ -210,13 +222,18 @@ export class Script {
     const capabilities = list(request.capabilities).map((entry) => this.#named(fields(entry)));
     const logCap = this.#cap(request.log);
     const style = this.#context.tags.get(logCap) ?? this.#context.log.style;
+    const argv = list(request.argv).map(String);
     const task = await this.#context.tasks.start({
-      argv: list(request.argv).map(String),
+      argv,
       environment: Object.fromEntries(
-        Object.entries(fields(request.environment)).map(([k, v]) => [k, text(v)]),
+        Object.entries(fields(request.environment))
+          .map(([name, value]) => [name, text(value)] as const)
+          .sort(([a], [b]) => (a < b ? -1 : 1)),
       ),
       capabilities,
       tag: request.default_tag === true ? undefined : style.tag,
+      // With the log of ned itself a task is still a task of its own.
+      name: sameObject(logCap, this.#context.env.get('log')) ? baseName(argv[0] ?? '') : undefined,
       color: style.color,
       memAlloc:
         request.mem === undefined
@@ -269,6 +286,7 @@ export class Script {
       throw new L4Error('EINVAL', 'Cannot serve commands as server_loop needs a channel of this script');
     channel.name ??= name || undefined;
     channel.own = true;
+    this.#goesOn = true;
     await this.#context.commands.serve(channel.end);
   }
 }

@@ -41,6 +41,8 @@ export interface TaskRequest {
   readonly capabilities: readonly m.INamedCapability[];
   /** Tag and colour; the tag is undefined when the task's own name is to be used. */
   readonly tag: string | undefined;
+  /** Default: the tag. */
+  readonly name?: string | undefined;
   readonly color: number;
   readonly memAlloc: Capability;
   /** L4.Dbg bits. */
@@ -167,15 +169,19 @@ export class Tasks {
     return this.#tasks.some(({ settled }) => !settled);
   }
 
-  /** By id, or the newest one of that name. */
-  find(idOrName: string): Task | undefined {
-    return this.#tasks.findLast(({ id, name }) => id === idOrName || name === idOrName);
+  /** By id, or the newest one of that name; if none has it, the newest one that runs that program. */
+  find(wanted: string): Task | undefined {
+    const named = this.#tasks.findLast(({ id, name }) => id === wanted || name === wanted);
+    return named ?? this.#tasks.findLast(({ argv }) => baseName(argv[0] ?? '') === wanted);
   }
 
   /** Starts a task. Throws L4Error when a server of one of its objects does not answer. */
   async start(request: TaskRequest): Promise<Task> {
     if (this.#stopping) throw new L4Error('EIPC_CANCELED', 'Cannot start a task as the lab is ending');
-    const task = new Task(this.#uniqueName(request.tag ?? baseName(request.argv[0] ?? '')), request);
+    const task = new Task(
+      this.#uniqueName(request.name ?? request.tag ?? baseName(request.argv[0] ?? '')),
+      request,
+    );
     this.#tasks.push(task);
     const { channels, references, backend } = this.#context;
     const parent = this.#context.parentFor(task);
@@ -183,7 +189,10 @@ export class Tasks {
       const clients = request.capabilities.map(({ client }) => client as Capability | undefined);
       const held = [request.memAlloc, ...clients];
       await Promise.all(held.map((cap) => cap && references.hold(cap, task.id)));
-      for (const { server } of request.capabilities) if (server?.gate) channels.addServer(server.gate, task);
+      for (const { name, client, server } of request.capabilities) {
+        if (server?.gate) channels.addServer(server.gate, task);
+        else if (client?.gate && !client.object) channels.addClient(client.gate, task, name ?? '');
+      }
       const record = {
         task: task.id,
         name: task.name,
@@ -243,6 +252,11 @@ export class Tasks {
   /** Lets all watchers look again: something that they depend on has changed. */
   changed(): void {
     this.#changed();
+  }
+
+  /** Ends what a task had started through its parent object: a NIC driver is of no use without its switch. */
+  endChildrenOf(parent: Task): void {
+    for (const task of this.#tasks) if (task.startedBy === parent.id) task.kill();
   }
 
   /** Ends all tasks: SIGTERM, and SIGKILL for what is left after 1.2 s. */
@@ -326,6 +340,7 @@ export class Tasks {
   }
 }
 
-function baseName(path: string): string {
+/** `curl` of `rom/curl`. */
+export function baseName(path: string): string {
   return path.slice(path.lastIndexOf('/') + 1);
 }

@@ -1,8 +1,8 @@
 /**
- * What configuration files do to the device trees: the operations behind lua/api.ts.
+ * What configuration files do to the device trees: the operations behind the Lua library.
  *
- * Lua knows devices and resources by number (their index here). Every operation gets the position of the
- * line of the script that asked; it either returns a value for Lua or throws, which becomes a Lua error.
+ * Lua knows devices and resources by tokens (tokens.ts). Every operation gets the position of the line of the
+ * script that asked; it either returns what Lua gets or throws, which becomes a Lua error.
  */
 import type { Log } from '../log.ts';
 import { explainPciId, PCI_CLASS_ALIASES } from '../pci/match.ts';
@@ -21,18 +21,12 @@ import {
   MEM_R,
   MEM_W,
   RESOURCE,
-  type Resource,
   resourceId,
 } from '../tree/resource.ts';
 import { PciContainer, ProxyDevice, SystemBus, VI_TYPES, VirtualDevice } from '../tree/vi.ts';
-
-/** A value that crosses to and from Lua. */
-export type LuaValue = string | number | boolean | undefined;
-
-/** Mistakes in a script: the message becomes a Lua error with file and line. */
-class ScriptError extends Error {
-  override readonly name = 'ScriptError';
-}
+import { effectOf } from './members.ts';
+import { Tokens } from './tokens.ts';
+import { type LuaValue, ScriptError, withPosition } from './values.ts';
 
 /** `Io.Resource.*` */
 const CONSTANTS: Readonly<Record<string, number>> = {
@@ -54,15 +48,13 @@ const RESOURCE_KINDS = { io: RESOURCE.PORT, mmio: RESOURCE.MEM, irq: RESOURCE.IR
 /** The virtual busses of all files, in the order of publication. */
 export type Busses = ReadonlyMap<string, SystemBus>;
 
-/** Returns a LuaValue; what returns nothing gives nil. */
+/** Returns a LuaValue or several; what returns nothing gives nil. */
 type Operation = (where: string, ...args: LuaValue[]) => unknown;
 
 export class Configuration {
   readonly #root: HwDevice;
   readonly #log: Log;
-  readonly #devices: Device[] = [];
-  readonly #ids = new Map<Device, number>();
-  readonly #resources: Resource[] = [];
+  readonly #tokens = new Tokens();
   readonly #busses = new Map<string, SystemBus>();
   readonly #print: (line: string) => void;
 
@@ -78,66 +70,59 @@ export class Configuration {
   }
 
   /** Performs one operation for Lua. Throws for unknown operations and for mistakes of the script. */
-  call(operation: string, where: string, args: readonly LuaValue[]): LuaValue {
+  call(operation: string, where: string, args: readonly LuaValue[]): LuaValue[] {
     const perform = this.#operations[operation];
     if (perform === undefined) throw new ScriptError(`unknown operation ${operation}`);
-    return (perform(where, ...args) ?? undefined) as LuaValue;
+    const result = perform(where, ...args) ?? undefined;
+    return (Array.isArray(result) ? result : [result]) as LuaValue[];
   }
 
   readonly #operations: Readonly<Record<string, Operation>> = {
     print: (_where, text) => this.#print(String(text)),
     warn: (where, text) => this.#log.always(withPosition(String(text), where)),
-    aliases: () => pairs(PCI_CLASS_ALIASES),
+    class_names: () => pairs(PCI_CLASS_ALIASES),
     constants: () => pairs(CONSTANTS),
 
-    root: () => this.#idOf(this.#root),
-    describe: (_where, id) => this.#device(id).describe(),
-    name: (_where, id) => this.#device(id).name,
-    set_name: (_where, id, name) => {
-      this.#device(id).name = String(name);
+    root: () => this.#tokens.ofDevice(this.#root),
+    describe: (_where, token) => this.#tokens.device(token).describe(),
+    name: (_where, token) => this.#tokens.device(token).name,
+    set_name: (_where, token, name) => {
+      this.#tokens.device(token).name = String(name);
     },
-    hid: (_where, id) => this.#device(id).hid,
-    adr: (_where, id) => this.#device(id).adr,
-    depth: (_where, id) => this.#device(id).depth,
-    parent: (_where, id) => this.#idOf(this.#device(id).parent),
-    children: (_where, id) => this.#idOf(this.#device(id).children[0]),
-    next: (_where, id) => this.#idOf(this.#device(id).nextSibling),
-    find_by_name: (_where, id, name) => this.#idOf(this.#device(id).findByName(String(name))),
-    walk: (_where, id, depth) => this.#list([...this.#device(id).walk(Number(depth))]),
-    match_cid: (_where, id, cid) => this.#device(id).matches(String(cid)),
-    match: (_where, id, ...cids) =>
-      this.#list(
-        [...this.#device(id).walk()].filter((device) => cids.some((cid) => device.matches(String(cid)))),
-      ),
-    explain: (_where, ...cids) => {
-      const odd = cids.map((cid) => explainPciId(String(cid))).find((text) => text !== undefined);
-      return odd === undefined ? '' : ` (${odd})`;
-    },
-    dump: (_where, id) => {
-      for (const line of dumpLines(this.#device(id))) this.#print(line);
+    hid: (_where, token) => this.#tokens.device(token).hid,
+    adr: (_where, token) => this.#tokens.device(token).adr,
+    depth: (_where, token) => this.#tokens.device(token).depth,
+    parent: (_where, token) => this.#tokens.ofDevice(this.#tokens.device(token).parent),
+    children: (_where, token) => this.#tokens.ofDevice(this.#tokens.device(token).children[0]),
+    next: (_where, token) => this.#tokens.ofDevice(this.#tokens.device(token).nextSibling),
+    find_by_name: (_where, token, name) =>
+      this.#tokens.ofDevice(this.#tokens.device(token).findByName(String(name))),
+    walk: (_where, token, levels) =>
+      this.#tokens.ofDevices([...this.#tokens.device(token).walk(Number(levels))]),
+    matches: (_where, token, ...ids) => this.#matches(this.#tokens.device(token), ids),
+    match: (_where, token, ...ids) => this.#match(this.#tokens.device(token), ids),
+    dump: (_where, token) => {
+      for (const line of dumpLines(this.#tokens.device(token))) this.#print(line);
     },
 
-    nresources: (_where, id) => this.#device(id).resources.length,
-    resource: (_where, id, index) => this.#resourceIdOf(this.#device(id).resources[Number(index)]),
-    resource_field: (_where, id, field) =>
-      this.#resource(id)[field as 'id' | 'type' | 'flags' | 'start' | 'end'],
-    describe_resource: (_where, id) => describeResource(this.#resource(id)),
-    new_resource: (_where, kind, start, end, flags) => {
-      const type = RESOURCE_KINDS[kind as keyof typeof RESOURCE_KINDS];
-      return this.#resourceIdOf({
-        type,
+    resources: (_where, token) =>
+      this.#tokens
+        .device(token)
+        .resources.map((resource) => this.#tokens.ofResource(resource))
+        .join(' '),
+    resource_field: (_where, token, field) =>
+      this.#tokens.resource(token)[field as 'id' | 'type' | 'flags' | 'start' | 'end'],
+    describe_resource: (_where, token) => describeResource(this.#tokens.resource(token)),
+    new_resource: (_where, kind, start, end, flags) =>
+      this.#tokens.ofResource({
+        type: RESOURCE_KINDS[kind as keyof typeof RESOURCE_KINDS],
         flags: Number(flags) >>> 0,
         start: Number(start),
         end: Number(end),
         id: 0,
-      });
-    },
-    add_resource: (_where, id, resource, name) => {
-      const added = this.#resource(resource);
-      if (typeof name === 'number') added.id = name >>> 0;
-      else if (name !== undefined) added.id = resourceId(String(name));
-      this.#device(id).addResource(added);
-    },
+      }),
+    add_resource: (_where, token, resource) =>
+      this.#tokens.device(token).addResource(this.#tokens.resource(resource)),
 
     create_hw: (where, type) => {
       if (!HW_TYPES.some((known) => known === type)) return undefined;
@@ -146,39 +131,86 @@ export class Configuration {
     create_vi: (where, type) => {
       const create = VI_TYPES[String(type)];
       if (create !== undefined) return this.#create(create(), where);
-      this.#log.warn(withPosition(`WARNING: cannot instantiate device: '${type}'`, where));
+      const known = Object.keys(VI_TYPES).join(', ');
+      this.#log.warn(withPosition(`WARNING: there is no virtual device type '${type}': ${known}`, where));
       return undefined;
     },
-    wrap: (where, id) => this.#wrap(this.#device(id), where),
-    add_child: (where, parent, child, name) => this.#addChild(parent, child, name, where),
-    add_cid: (_where, id, cid) => {
-      this.#device(id).compatible.push(String(cid));
-    },
-    set_property: (where, id, name, index, value) => {
-      const result = this.#device(id).properties.set(String(name), Number(index), value);
-      if (result === 'ok') return;
-      const text =
-        result.reason === 'unknown'
-          ? `error: no property '${name}' registered`
-          : `error: setting property ${name} failed`;
-      this.#log.always(withPosition(`${text}: ${result.detail}`, where));
-    },
-    found_nothing: (_where, id, search) => {
-      const device = this.#device(id);
+    wrap: (where, token) => this.#wrap(this.#tokens.device(token), where),
+    add_child: (where, parent, child, name) =>
+      this.#addChild(
+        this.#tokens.device(parent),
+        child,
+        name === undefined ? undefined : String(name),
+        where,
+      ),
+    member: (where, token, kind, value, ...path) =>
+      this.#addMember(this.#tokens.device(token), String(kind), value, path as (string | number)[], where),
+    found_nothing: (_where, token, search) => {
+      const device = this.#tokens.device(token);
       this.#pending.set(device, [...(this.#pending.get(device) ?? []), String(search)]);
     },
-    add_vbus: (where, name, id) => this.#addVbus(String(name), this.#device(id), where),
+    add_vbus: (where, name, token) => this.#addVbus(String(name), this.#tokens.device(token), where),
   };
 
   /** Searches that found nothing, by the device whose body they stand in. */
   readonly #pending = new Map<Device, string[]>();
 
-  #create(device: Device, where: string): number {
-    device.origin = where;
-    return this.#idOf(device) as number;
+  #matches(device: Device, ids: readonly LuaValue[]): boolean {
+    return ids.some((id) => device.matches(String(id)));
   }
 
-  #wrap(device: Device, where: string): number {
+  /** The devices found, and what is odd about the strings when there are none. */
+  #match(top: Device, ids: readonly LuaValue[]): [found: string, oddity: string] {
+    const found = [...top.walk()].filter((device) => this.#matches(device, ids));
+    const odd = ids.map((id) => explainPciId(String(id))).find((text) => text !== undefined);
+    return [this.#tokens.ofDevices(found), odd === undefined ? '' : ` (${odd})`];
+  }
+
+  #addMember(
+    device: Device,
+    kind: string,
+    value: LuaValue,
+    path: readonly (string | number)[],
+    where: string,
+  ): void {
+    const effect = effectOf({ path, kind, value });
+    switch (effect.kind) {
+      case 'compatible':
+        device.compatible.push(effect.id);
+        return;
+      case 'property':
+        this.#setProperty(device, effect.name, effect.index, effect.value, where);
+        return;
+      case 'resource': {
+        const resource = this.#tokens.resource(effect.token);
+        resource.id = resourceId(effect.name);
+        device.addResource(resource);
+        return;
+      }
+      case 'child':
+        this.#addChild(device, effect.token, effect.name, where);
+        return;
+      case 'ignored':
+        this.#log.always(withPosition(effect.warning, where));
+    }
+  }
+
+  #setProperty(device: Device, name: string, index: number, value: LuaValue, where: string): void {
+    const result = device.properties.set(name, index, value);
+    if (result === 'ok') return;
+    const text =
+      result.reason === 'unknown'
+        ? `error: no property '${name}' registered`
+        : `error: setting property ${name} failed`;
+    this.#log.always(withPosition(`${text}: ${result.detail}`, where));
+  }
+
+  #create(device: Device, where: string): string {
+    device.origin = where;
+    return this.#tokens.ofDevice(device);
+  }
+
+  #wrap(device: Device, where: string): string {
     if (!(device instanceof HwDevice)) {
       throw new ScriptError(`wrap() takes devices of Io.system_bus(), got: ${device.describe()}`);
     }
@@ -196,9 +228,9 @@ export class Configuration {
     return this.#create(proxy, where);
   }
 
-  #addChild(parentId: LuaValue, childId: LuaValue, name: LuaValue, where: string): undefined {
-    const [parent, child] = [this.#device(parentId), this.#device(childId)];
-    const label = typeof name === 'string' ? name : child.name;
+  #addChild(parent: Device, childToken: LuaValue, name: string | undefined, where: string): undefined {
+    const child = this.#tokens.device(childToken);
+    const label = name ?? child.name;
     if (parent instanceof VirtualDevice !== child instanceof VirtualDevice) {
       const hint =
         child instanceof VirtualDevice
@@ -219,7 +251,7 @@ export class Configuration {
     }
     const reason = parent.refuses(child);
     if (reason !== undefined) throw new ScriptError(reason);
-    if (typeof name === 'string') child.name = name;
+    child.name = label;
     parent.addChild(child);
     if (child instanceof HwDevice && (parent === this.#root || parent.parent !== undefined)) child.plugin();
   }
@@ -244,42 +276,6 @@ export class Configuration {
     for (const device of bus.walk()) bus.emptySearches.push(...(this.#pending.get(device) ?? []));
     this.#busses.set(name, bus);
   }
-
-  #device(id: LuaValue): Device {
-    const device = this.#devices[Number(id) - 1];
-    if (device === undefined) throw new ScriptError(`expected device, got: ${id}`);
-    return device;
-  }
-
-  #resource(id: LuaValue): Resource {
-    const resource = this.#resources[Number(id) - 1];
-    if (resource === undefined) throw new ScriptError(`expected a resource got: ${id}`);
-    return resource;
-  }
-
-  #idOf(device: Device | undefined): number | undefined {
-    if (device === undefined) return undefined;
-    const known = this.#ids.get(device);
-    if (known !== undefined) return known;
-    const id = this.#devices.push(device);
-    this.#ids.set(device, id);
-    return id;
-  }
-
-  #resourceIdOf(resource: Resource | undefined): number | undefined {
-    if (resource === undefined) return undefined;
-    const known = this.#resources.indexOf(resource);
-    return known >= 0 ? known + 1 : this.#resources.push(resource);
-  }
-
-  #list(devices: readonly Device[]): string {
-    return devices.map((device) => this.#idOf(device)).join(' ');
-  }
-}
-
-/** Adds " (rom/ixl.vbus:5)" to the first line of a message. */
-export function withPosition(text: string, where: string): string {
-  return where === '' ? text : text.replace(/$/m, ` (${where})`);
 }
 
 function pairs(values: Readonly<Record<string, string | number>>): string {

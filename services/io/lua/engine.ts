@@ -3,9 +3,13 @@
  *
  * Lua is 5.4 (wasmoon); L4Re has 5.5. Libraries: base, package, string, debug, table, as in Io.
  */
-import { type LuaEngine, LuaFactory, LuaLibraries, LuaMultiReturn } from 'wasmoon';
-import { API_SOURCE } from './api.ts';
-import type { Configuration, LuaValue } from './configuration.ts';
+import type { LuaEngine, LuaMultiReturn } from 'wasmoon';
+import { loadWasmoon } from '#common/lua/wasmoon';
+import type { Configuration } from './configuration.ts';
+import { LIBRARY } from './library/index.ts';
+import type { LuaValue } from './values.ts';
+
+const { LuaFactory, LuaLibraries, LuaMultiReturn: MultiReturn } = loadWasmoon();
 
 const LIBRARIES = [
   LuaLibraries.Base,
@@ -36,40 +40,42 @@ export interface EngineOptions {
   now?: () => number;
 }
 
+/** Starts an interpreter: half of Io's work before the first line of a file runs, so it is started early. */
+export async function startLua(): Promise<LuaEngine> {
+  const engine = await new LuaFactory().createEngine({
+    openStandardLibs: false,
+    injectObjects: false,
+    enableProxy: false,
+    traceAllocations: true,
+  });
+  for (const library of LIBRARIES) engine.global.loadLibrary(library);
+  engine.global.setMemoryMax(MAX_MEMORY);
+  return engine;
+}
+
 export class ConfigEngine {
   readonly #engine: LuaEngine;
   readonly #run: (source: string, name: string) => void;
   readonly #state: { outcome: Outcome; trace: string; deadline: number };
   readonly #options: Required<EngineOptions>;
 
-  private constructor(engine: LuaEngine, configuration: Configuration, options: Required<EngineOptions>) {
+  /** @param engine an interpreter of `startLua` that nobody else uses */
+  constructor(engine: LuaEngine, configuration: Configuration, options: EngineOptions = {}) {
     this.#engine = engine;
-    this.#options = options;
+    this.#options = { timeLimitMs: TIME_LIMIT_MS, now: Date.now, ...options };
     this.#state = { outcome: { kind: 'ok', message: '', trace: '' }, trace: '', deadline: 0 };
     engine.global.set('__host', (operation: string, where: string, ...args: (LuaValue | null)[]) => {
       try {
         // Lua's nil arrives as null, and null would go back as something that is true.
         const values = args.map((value) => value ?? undefined);
-        const result = this.#own(operation, values) ?? configuration.call(operation, where, values);
-        return multiple(true, result);
+        const own = this.#own(operation, values);
+        return multiple(true, ...(own === undefined ? configuration.call(operation, where, values) : [own]));
       } catch (error) {
         return multiple(false, (error as Error).message);
       }
     });
-    engine.global.loadString(API_SOURCE, '=Io');
+    engine.global.loadString(LIBRARY, '=Io');
     this.#run = engine.global.runSync()[0] as (source: string, name: string) => void;
-  }
-
-  static async create(configuration: Configuration, options: EngineOptions = {}): Promise<ConfigEngine> {
-    const engine = await new LuaFactory().createEngine({
-      openStandardLibs: false,
-      injectObjects: false,
-      enableProxy: false,
-      traceAllocations: true,
-    });
-    for (const library of LIBRARIES) engine.global.loadLibrary(library);
-    engine.global.setMemoryMax(MAX_MEMORY);
-    return new ConfigEngine(engine, configuration, { timeLimitMs: TIME_LIMIT_MS, now: Date.now, ...options });
   }
 
   /** @param name path of the file as messages show it */
@@ -115,5 +121,5 @@ export class ConfigEngine {
 
 /** Several values for Lua. */
 function multiple(...values: LuaValue[]): LuaMultiReturn {
-  return LuaMultiReturn.from(values) as LuaMultiReturn;
+  return MultiReturn.from(values) as LuaMultiReturn;
 }

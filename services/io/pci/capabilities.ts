@@ -11,12 +11,18 @@ const MAX_CAPABILITIES = (0x100 - FIRST_OFFSET) / 4;
 const EXTENDED_START = 0x100;
 const MAX_EXTENDED = (0x1000 - EXTENDED_START) / 8;
 
-/** The list that starts at 0x34, in list order. */
-export async function readCapabilities(access: PciAccess, address: PciAddress): Promise<PciCapability[]> {
-  const status = await access.read(address, PCI.STATUS, 16);
-  if ((status & STATUS_CAPABILITIES) === 0) return [];
+/**
+ * The list that starts at 0x34, in list order.
+ * @param start the function's first 64 bytes
+ */
+export async function readCapabilities(
+  access: PciAccess,
+  address: PciAddress,
+  start: DataView,
+): Promise<PciCapability[]> {
+  if ((start.getUint16(PCI.STATUS, true) & STATUS_CAPABILITIES) === 0) return [];
   const found: PciCapability[] = [];
-  let offset = (await access.read(address, PCI.CAPABILITIES, 8)) & ~3;
+  let offset = start.getUint8(PCI.CAPABILITIES) & ~3;
   while (offset >= FIRST_OFFSET && found.length < MAX_CAPABILITIES) {
     if (found.some((capability) => capability.offset === offset)) break;
     const header = await access.read(address, offset, 16);

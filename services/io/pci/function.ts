@@ -25,7 +25,11 @@ export interface PciRoute {
   readonly polarity: number;
 }
 
-/** The machine's PCI host (service PciHost). `offset` is a multiple of the width. */
+/**
+ * The machine's PCI host (service PciHost). `offset` is a multiple of the width.
+ *
+ * Accesses are carried out in the order in which they are made, so none has to wait for the one before it.
+ */
 export interface PciAccess {
   /** All ones when no function is there. */
   read(address: PciAddress, offset: number, width: CfgWidth): Promise<number>;

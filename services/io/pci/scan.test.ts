@@ -50,6 +50,30 @@ describe('scanPci()', () => {
     expect(pci.writes.at(-1)).toBe('4/16=2');
   });
 
+  it('does not wait for the answer to one access before it makes the next', async () => {
+    const pci = new FakePci([HOST_BRIDGE, E1000]);
+    const { log } = recordingLog();
+    // A machine that answers at the next turn of the event loop: turns count round trips.
+    let turns = 0;
+    let turning = false;
+    const answer = async <T>(result: Promise<T>): Promise<T> => {
+      if (!turning) setImmediate(() => ([turns, turning] = [turns + 1, false]));
+      turning = true;
+      await new Promise((resolve) => setImmediate(resolve));
+      return result;
+    };
+    const found = await scanPci(
+      {
+        read: (...access) => answer(pci.read(...access)),
+        write: (...access) => answer(pci.write(...access)),
+        route: (address) => answer(pci.route(address)),
+      },
+      log,
+    );
+    expect(found).toHaveLength(2);
+    expect(turns).toBe(3);
+  });
+
   it('finds all functions of a multi-function device, 64-bit BARs and both capability lists', async () => {
     const { found } = await scan([I350(0), I350(2)]);
     expect(found.map((one) => one.pci.address.function)).toEqual([0, 2]);

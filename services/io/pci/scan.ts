@@ -32,6 +32,7 @@ import {
 const SUBSYSTEM_BY_HEADER = [PCI.SUBSYSTEM_VENDOR, undefined, 0x40];
 const SECONDARY_BUS = 0x19;
 const PCI_BRIDGE = 0x0604;
+const HEADER_BYTES = 64;
 
 /** A function and what is behind it (bridges). */
 export interface FoundFunction {
@@ -40,7 +41,8 @@ export interface FoundFunction {
 }
 
 /**
- * Scans one bus and everything behind its bridges.
+ * Scans one bus and everything behind its bridges. What does not depend on each other is asked at once: most
+ * places are empty, and each answer takes a round trip to the machine.
  * @param seen numbers of the buses already scanned: a bridge that leads back to one of them is not followed
  */
 export async function scanPci(
@@ -50,20 +52,20 @@ export async function scanPci(
   seen = new Set<number>(),
 ): Promise<FoundFunction[]> {
   seen.add(bus);
-  const found: FoundFunction[] = [];
   const slots = Array.from({ length: 32 }, (_, device) => ({ segment: 0, bus, device, function: 0 }));
-  // Asked all at once: most slots are empty, and each answer takes a round trip to the machine.
-  const present = await Promise.all(slots.map((slot) => access.read(slot, PCI.VENDOR_ID, 16)));
-  for (const slot of slots.filter((_, device) => isVendor(present[device]))) {
-    let functions = 1;
-    for (let fn = 0; fn < functions; fn++) {
-      const pci = await readFunction(access, { ...slot, function: fn });
-      if (pci === undefined) continue;
-      if (fn === 0 && (pci.headerType & HEADER_MULTI_FUNCTION) !== 0) functions = 8;
-      found.push({ pci, behind: await scanBehind(access, log, pci, seen) });
-    }
-  }
+  const devices = await Promise.all(slots.map((slot) => readDevice(access, slot)));
+  const found: FoundFunction[] = [];
+  for (const pci of devices.flat()) found.push({ pci, behind: await scanBehind(access, log, pci, seen) });
   return found;
+}
+
+/** The functions of one slot. */
+async function readDevice(access: PciAccess, slot: PciAddress): Promise<PciFunction[]> {
+  const first = await readFunction(access, slot);
+  if (first === undefined) return [];
+  if ((first.headerType & HEADER_MULTI_FUNCTION) === 0) return [first];
+  const others = [1, 2, 3, 4, 5, 6, 7].map((fn) => readFunction(access, { ...slot, function: fn }));
+  return [first, ...(await Promise.all(others)).filter((pci) => pci !== undefined)];
 }
 
 async function scanBehind(
@@ -84,24 +86,25 @@ async function scanBehind(
 }
 
 async function readFunction(access: PciAccess, address: PciAddress): Promise<PciFunction | undefined> {
-  const ids = await access.read(address, PCI.VENDOR_ID, 32);
-  const vendor = ids & 0xffff;
-  if (!isVendor(vendor)) return undefined;
-  const classRevision = await access.read(address, PCI.REVISION & ~3, 32);
-  const headerType = await access.read(address, PCI.HEADER_TYPE, 8);
-  const header = headerType & 0x7f;
-  const subsystemOffset = SUBSYSTEM_BY_HEADER[header];
-  const { bars, rom } = await sizeBars(access, address, header);
-  const pin = await access.read(address, PCI.INTERRUPT_PIN, 8);
-  const route = pin >= 1 && pin <= 4 ? await access.route(address, pin - 1) : undefined;
-  const capabilities = await readCapabilities(access, address);
+  if (!isVendor(await access.read(address, PCI.VENDOR_ID, 16))) return undefined;
+  const header = await readHeader(access, address);
+  const classRevision = header.getUint32(PCI.REVISION & ~3, true);
+  const headerType = header.getUint8(PCI.HEADER_TYPE);
+  const subsystemOffset = SUBSYSTEM_BY_HEADER[headerType & 0x7f];
+  const pin = header.getUint8(PCI.INTERRUPT_PIN);
+  const [{ bars, rom }, route, capabilities, subsystem] = await Promise.all([
+    sizeBars(access, address, header),
+    pin >= 1 && pin <= 4 ? access.route(address, pin - 1) : undefined,
+    readCapabilities(access, address, header),
+    subsystemOffset === undefined ? 0 : readSubsystem(access, address, header, subsystemOffset),
+  ]);
   return {
     address,
-    vendor,
-    device: ids >>> 16,
+    vendor: header.getUint16(PCI.VENDOR_ID, true),
+    device: header.getUint16(PCI.DEVICE_ID, true),
     classCode: classRevision >>> 8,
     revision: classRevision & 0xff,
-    subsystem: subsystemOffset === undefined ? 0 : await access.read(address, subsystemOffset, 32),
+    subsystem,
     headerType,
     bars,
     rom,
@@ -112,9 +115,27 @@ async function readFunction(access: PciAccess, address: PciAddress): Promise<Pci
   };
 }
 
+function readSubsystem(
+  access: PciAccess,
+  address: PciAddress,
+  header: DataView,
+  offset: number,
+): number | Promise<number> {
+  return offset < HEADER_BYTES ? header.getUint32(offset, true) : access.read(address, offset, 32);
+}
+
+/** The first 64 bytes of configuration space. */
+async function readHeader(access: PciAccess, address: PciAddress): Promise<DataView> {
+  const offsets = Array.from({ length: HEADER_BYTES / 4 }, (_, n) => 4 * n);
+  const words = await Promise.all(offsets.map((offset) => access.read(address, offset, 32)));
+  const header = new DataView(new ArrayBuffer(HEADER_BYTES));
+  for (const [n, word] of words.entries()) header.setUint32(4 * n, word, true);
+  return header;
+}
+
 /** No function answers with all ones; 0 is no vendor either. */
-function isVendor(vendor: number | undefined): boolean {
-  return vendor !== undefined && vendor !== 0xffff && vendor !== 0;
+function isVendor(vendor: number): boolean {
+  return vendor !== 0xffff && vendor !== 0;
 }
 
 /** BAR0..BAR5, ROM, PIN and DMAD, as a vbus lists them. */

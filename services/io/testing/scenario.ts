@@ -1,6 +1,6 @@
 /** Runs configuration text against a fake machine, for tests. */
 import { Configuration } from '../lua/configuration.ts';
-import { ConfigEngine, type EngineOptions, type Outcome } from '../lua/engine.ts';
+import { ConfigEngine, type EngineOptions, type Outcome, startLua } from '../lua/engine.ts';
 import { scanPci } from '../pci/scan.ts';
 import { createHardwareTree, type HwDevice } from '../tree/hw.ts';
 import type { SystemBus } from '../tree/vi.ts';
@@ -29,7 +29,7 @@ export async function scenario(
   const hardware = createHardwareTree(await scanPci(pci, log), log);
   const printed: string[] = [];
   const configuration = new Configuration(hardware, log, (line) => printed.push(line));
-  const engine = await ConfigEngine.create(configuration, options);
+  const engine = new ConfigEngine(await startLua(), configuration, options);
   return {
     pci,
     hardware,

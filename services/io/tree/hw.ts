@@ -93,7 +93,7 @@ export class HwDevice extends Device {
 
   override matches(id: string): boolean {
     if (globMatches(id, this.hid ?? '') || this.compatible.includes(id)) return true;
-    return this.pci !== undefined && pciMatches(id, this.pci, (message) => this.#log.error(message));
+    return this.pci !== undefined && pciMatches(id, this.pci, (message) => this.#log.errorOnce(message));
   }
 
   override describe(): string {

@@ -17,7 +17,7 @@ local KNOWN = {
   { "global '(%w+)'", function(name)
     if ABSENT[name] then return "ned has no library '" .. name .. "'; it has base, package, table, io, string and debug" end
   end },
-  { "module '(%w+)' not found", function(name)
+  { "module '([^']+)' not found", function(name)
     if ABSENT[name] then return "ned has no library '" .. name .. "'; it has base, package, table, io, string and debug" end
     return 'Lua files of rom are found after: package.path = "rom/?.lua"'
   end },
@@ -28,7 +28,11 @@ local KNOWN = {
   { "attempt to call a nil value %(method '(%w+)'%)", function(name)
     return "the object on the left has no method '" .. name .. "'"
   end },
-  { "expected near", "a comma or semicolon may be missing between two entries of a table" },
+  { "'[})]' expected", "a comma or semicolon may be missing between two entries" },
+  { "cannot open ([^/:]+):", function(name)
+    return "names of files begin with a capability: 'rom/" .. name .. "'"
+  end },
+  { "error object is a table value", "error() got a table; with a field msg, or with __tostring, its text would be shown here" },
   { "unexpected symbol near", "a value, a comma or a closing bracket may be missing just before" },
 }
 

@@ -12,7 +12,10 @@ function ned.describe_error(err)
   else
     local meta = getmetatable(err)
     if type(meta) == "table" and meta.__tostring then text = tostring(err)
-    else text = "(error object is a " .. type(err) .. " value)" end
+    else
+      local where = ned.where()
+      text = (where ~= "" and where .. ": " or "") .. "(error object is a " .. type(err) .. " value)"
+    end
   end
   local frames = {}
   for level = 2, 60 do
@@ -62,17 +65,20 @@ function ned.run_file(name, source, args)
   return problem
 end
 
+-- Messages show the text of a statement, even one that starts like the name of a file ("@", "=").
+local function chunk_name(statement) return (statement:gsub("^[=@]", " %0")) end
+
 function ned.run_statement(statement)
-  local problem = run(load(statement, statement, "t"))
+  local problem = run(load(statement, chunk_name(statement), "t"))
   if problem then say("Error executing cmdline statement") end
   return problem
 end
 
 -- One command of a prompt: errno, text. An expression that is no statement is taken as its value.
 local function execute(command)
-  local chunk, message = load(command, command, "t")
+  local chunk, message = load(command, chunk_name(command), "t")
   if not chunk then
-    local as_value = load("return " .. command, command, "t")
+    local as_value = load("return " .. command, chunk_name(command), "t")
     if not as_value then
       say("lua couldn't parse '" .. command .. "': " .. message .. ".")
       return 22, message

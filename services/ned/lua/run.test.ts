@@ -175,8 +175,11 @@ describe('script errors', () => {
     ['L4.Env.jdb:svr()', "field 'jdb'", 'ned was not given such a capability'],
     ['ld:start{ caps = { a = 1 b = 2 } }', "'}' expected near 'b'", 'a comma or semicolon may be missing'],
     ['require("nolib")', "module 'nolib' not found", 'package.path = "rom/?.lua"'],
-    ['error({ code = 5 })', '(error object is a table value)', undefined],
-    ['error()', '(error object is a nil value)', undefined],
+    ['error({ code = 5 })', 'rom/test.cfg:1: (error object is a table value)', 'with a field msg'],
+    ['error()', 'rom/test.cfg:1: (error object is a nil value)', undefined],
+    ['dofile("a.lua")', 'rom/test.cfg:1: cannot open a.lua: ', "'rom/a.lua'"],
+    ['dofile("rom/a.lua")', 'rom/test.cfg:1: cannot open rom/a.lua: ', undefined],
+    ['require("my_lib")', "module 'my_lib' not found", 'package.path = "rom/?.lua"'],
   ])('%s is reported with line and hint', async (source, message, hint) => {
     const { error, output: printed } = await runScript(source);
     expect(error).toContain(message);
@@ -228,6 +231,13 @@ describe('server_loop()', () => {
     expect((await run('('))?.[0]).toBe(22n);
     expect(await run('error("x", 0)')).toEqual([5n, 'x']);
   });
+
+  it.each(['=', '@x'])(
+    'shows the text of the statement "%s", which Lua would take for the name of a file',
+    async (text) => {
+      expect((await run(text))?.[1]).toMatch(`[string " ${text}"]:1: unexpected symbol`);
+    },
+  );
 });
 
 it('the seed script starts io, l4vio_switch and curl', async () => {

@@ -129,7 +129,8 @@ end
 local function read_file(path)
   local bytes, problem = host("read_file", path)
   if bytes then return bytes end
-  return nil, path .. ": " .. problem.message, problem.errno
+  -- "Cannot find 'x' in rom as there is no such file": what failed is said by the caller.
+  return nil, path .. ": " .. problem.message:gsub("^Cannot %a+ .- as ", "", 1), problem.errno
 end
 
 -- A real Lua file over a copy in the interpreter's own memory file system.
@@ -196,7 +197,11 @@ end
 
 function dofile(path)
   local chunk, message = loadfile(path)
-  if not chunk then error(message, 0) end
+  -- A syntax error names its own line; a file that cannot be opened gets that of the call.
+  if not chunk then
+    if message:find("^cannot open ") then ned.fail("%s", message) end
+    error(message, 0)
+  end
   return chunk()
 end
 

@@ -1,0 +1,64 @@
+/**
+ * Every lab below deploy/labs that has an expected.txt: the command in its README prints what the file says.
+ *
+ * Tasks run side by side, so the lines of each are compared in order, but not how they are interleaved.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ROOT, type Run, TestBed } from './harness.ts';
+
+const LABS = join(ROOT, 'deploy/labs');
+const labs = readdirSync(LABS).filter((name) => existsSync(join(LABS, name, 'expected.txt')));
+
+let bed: TestBed;
+beforeEach(() => {
+  bed = new TestBed();
+});
+afterEach(async () => {
+  await bed.close();
+});
+
+/** The words of the first `./l4lab` command in a lab's README, and the file for its standard input. */
+function command(lab: string): { args: string[]; input: string | undefined } {
+  const readme = readFileSync(join(LABS, lab, 'README.md'), 'utf8');
+  const line = /^ {4}\.\/l4lab (.*)$/m.exec(readme)?.[1];
+  if (line === undefined) throw new Error(`${lab}/README.md has no line "    ./l4lab ..."`);
+  const [words = '', input] = line.split(' < ');
+  return { args: words.split(' '), input: input && readFileSync(join(ROOT, input), 'utf8') };
+}
+
+/** The lines by the tag in front of them. */
+function byTag(text: string): Record<string, string[]> {
+  const lines: Record<string, string[]> = {};
+  for (const line of text.split('\n').filter((line) => line !== '')) {
+    const tag = line.slice(0, 8).trimEnd();
+    lines[tag] = [...(lines[tag] ?? []), line.slice(8)];
+  }
+  return lines;
+}
+
+async function runLab(lab: string, env: Record<string, string> = {}): Promise<Run> {
+  const { args, input } = command(lab);
+  const run = bed.l4lab(args, { cwd: ROOT, env, ...(input === undefined ? {} : { input }) });
+  expect(await run.exit, run.stderr).toBe(0);
+  return run;
+}
+
+describe('labs', () => {
+  it.each(labs)('%s prints its expected.txt and leaves nothing behind', async (lab) => {
+    const run = await runLab(lab);
+    const expected = readFileSync(join(LABS, lab, 'expected.txt'), 'utf8');
+    expect(byTag(run.text)).toEqual(byTag(expected));
+    expect(run.stderr).toBe('');
+    expect(bed.processes()).toEqual([]);
+    expect(bed.files()).toEqual([]);
+  });
+
+  it('script prints the tags in their colours', async () => {
+    const { text } = await runLab('script', { FORCE_COLOR: '1' });
+    const colorOf = (tag: string) => new RegExp(`\\x1b\\[([0-9;]+)m${tag.padEnd(8)}\\|`).exec(text)?.[1];
+    const tags = ['ned', 'greeter', 'words', 'tree', 'first', 'second', 'adder'];
+    expect(tags.map(colorOf)).toEqual(['37', '32', '33', '36', '35', '01;35', '01;34']);
+  });
+});
