@@ -15,6 +15,7 @@ import { randomName } from '#common/shm/run_dir';
 import { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab as LabService } from '../../proto/gen/services.js';
 import { LogWriter } from './log_file.ts';
+import { isSystemError, systemProblem, UsageError } from './problem.ts';
 import { processesOf } from './processes.ts';
 import { createLab, type LabRecord, removeLab } from './registry.ts';
 
@@ -69,36 +70,45 @@ export class Lab extends EventEmitter<LabEvents> {
       lab: publish(lab),
       control: publish(control),
     }));
-    this.#log = new LogWriter(this.record.dir);
-    this.#ipc = new Ipc({ runDir: this.record.dir, task: randomName() });
-    const machine = this.#start('machine', {
-      argv: ['machine', ...options.machineArguments],
-      capabilities: [
-        server('sigma0', sigma0),
-        server('icu', icu),
-        server('iommu', iommu),
-        server('control', control),
-      ],
-    });
-    const ned = this.#start(
-      'ned',
-      {
-        argv: ['ned', ...options.nedArguments],
+    let machine: ChildProcess;
+    let ned: ChildProcess;
+    try {
+      this.#log = new LogWriter(this.record.dir);
+      this.#ipc = new Ipc({ runDir: this.record.dir, task: randomName() });
+      machine = this.#start('machine', {
+        argv: ['machine', ...options.machineArguments],
         capabilities: [
-          client('sigma0', sigma0),
-          client('icu', icu),
-          client('iommu', iommu),
-          server('lab', lab),
+          server('sigma0', sigma0),
+          server('icu', icu),
+          server('iommu', iommu),
+          server('control', control),
         ],
-        environment: { L4LAB_ROM: options.rom.join(':') },
-      },
-      options.raw,
-    );
+      });
+      ned = this.#start(
+        'ned',
+        {
+          argv: ['ned', ...options.nedArguments],
+          capabilities: [
+            client('sigma0', sigma0),
+            client('icu', icu),
+            client('iommu', iommu),
+            server('lab', lab),
+          ],
+          environment: { L4LAB_ROM: options.rom.join(':') },
+        },
+        options.raw,
+      );
+    } catch (err) {
+      throw this.#abandon(err);
+    }
     void endOf(machine).then((how) =>
       bury([sigma0, icu, iommu, control], this.record.dir, `the machine ${how.text}`),
     );
     this.ended = Promise.race([
-      endOf(machine).then((how) => ({ status: 1, reason: `the machine ${how.text}: all NICs are gone` })),
+      endOf(machine).then((how) => ({
+        status: 1,
+        reason: `the machine ${how.text}: all NICs are gone; see what it printed`,
+      })),
       endOf(ned).then((how) => ({ status: how.status, reason: `ned ${how.text}` })),
     ]);
   }
@@ -127,9 +137,17 @@ export class Lab extends EventEmitter<LabEvents> {
     return this.#stopping;
   }
 
+  /** What there is of a lab that could not be started is taken away; the error for the user. */
+  #abandon(err: unknown): unknown {
+    for (const child of this.#children) child.kill('SIGKILL');
+    removeLab(this.record);
+    if (!isSystemError(err)) return err;
+    return new UsageError(`Cannot start the lab in ${this.record.dir} as ${systemProblem(err)}`);
+  }
+
   async #end(): Promise<void> {
     this.#ipc.close();
-    const alive = this.#children.filter((child) => child.exitCode === null && child.signalCode === null);
+    const alive = this.#children.filter(isAlive);
     const exits = Promise.all(alive.map((child) => once(child, 'exit')));
     for (const child of alive) child.kill('SIGTERM');
     const grace = setTimeout(() => {
@@ -221,8 +239,15 @@ function bury(ends: readonly ServerEnd[], runDir: string, reason: string): void 
   }
 }
 
+function isAlive({ pid, exitCode, signalCode }: ChildProcess): boolean {
+  return pid !== undefined && exitCode === null && signalCode === null;
+}
+
 async function endOf(child: ChildProcess): Promise<{ status: number; text: string }> {
-  const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+  const exit = once(child, 'exit').catch((err: Error) => err);
+  const ended = (await exit) as [number | null, NodeJS.Signals | null] | Error;
+  if (ended instanceof Error) return { status: 1, text: `could not be started: ${ended.message}` };
+  const [code, signal] = ended;
   return signal
     ? { status: 1, text: `was ended by ${signal}` }
     : { status: code ?? 1, text: `ended with status ${code}` };

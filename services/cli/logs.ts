@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatLog, type LogRecord } from '#common/obs/log_record';
 import { LogReader } from './log_file.ts';
-import { UsageError } from './registry.ts';
+import { UsageError } from './problem.ts';
 import { selectLab } from './select.ts';
 
 export interface LogsOptions {

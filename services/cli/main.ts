@@ -2,13 +2,13 @@
 import { Command, CommanderError, Option } from 'commander';
 import { L4Error } from '#common/ipc/errors';
 import { type LogsOptions, logs } from './logs.ts';
+import { isSystemError, systemProblem, UsageError } from './problem.ts';
 import { formatViews, views } from './ps.ts';
-import { UsageError } from './registry.ts';
-import { type RunOptions, run } from './run.ts';
+import { labIsRunning, type RunOptions, run } from './run.ts';
 import { stop } from './stop.ts';
 
 const EXIT_USAGE = 2;
-const collect = (value: string, before: string[]) => [...before, value];
+const collect = (value: string, before: string[] = []) => [...before, value];
 
 function program(finish: (status: number) => void): Command {
   const l4lab = new Command('l4lab')
@@ -17,8 +17,8 @@ function program(finish: (status: number) => void): Command {
       'Runs L4Re networking configurations on this machine: a ned script and its components as processes.',
     )
     .version('0.1.0')
-    .showHelpAfterError('(l4lab --help tells what there is)')
-    .exitOverride();
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'l4lab: ')) });
 
   l4lab
     .command('run')
@@ -29,20 +29,17 @@ function program(finish: (status: number) => void): Command {
       '--rom <dir>',
       "adds a directory to rom (repeatable; the script's own and the built-in programs are always there)",
       collect,
-      [],
     )
     .option(
       '--nic <model[,mac=M][,wire=W]>',
       'one NIC (repeatable; default e1000,mac=52:54:00:12:34:56,wire=user); --nic none for no NIC',
       collect,
-      [],
     )
-    .option('--host <name=ip>', "a fixed name answered by the user wire's DNS (repeatable)", collect, [])
+    .option('--host <name=ip>', "a fixed name answered by the user wire's DNS (repeatable)", collect)
     .option(
       '--guest-forward <ip:port=host:port>',
       'a guest-side address that leads to a host address (repeatable)',
       collect,
-      [],
     )
     .option('--wait-for <task>', 'ends when that task ends, with its exit status')
     .option('--raw <task>', "that task's stdout goes to stdout byte for byte, every log line to stderr")
@@ -51,7 +48,6 @@ function program(finish: (status: number) => void): Command {
       '-e, --execute <statement>',
       'Lua statement that ned runs before the script (repeatable)',
       collect,
-      [],
     )
     .addOption(new Option('--exit', 'ned ends when the script has ended').conflicts('waitAndExit'))
     .option('--wait-and-exit', 'ned ends when all tasks have ended')
@@ -94,6 +90,10 @@ function program(finish: (status: number) => void): Command {
       for (const lab of json ? [] : stopped) console.log(`${lab.how} ${lab.id}  ${lab.command.join(' ')}`);
       finish(0);
     });
+  for (const command of [l4lab, ...l4lab.commands]) {
+    const name = command === l4lab ? 'l4lab' : `l4lab ${command.name()}`;
+    command.showHelpAfterError(`(${name} --help tells what there is)`);
+  }
   return l4lab;
 }
 
@@ -112,10 +112,17 @@ async function main(argv: readonly string[]): Promise<number> {
       console.error(`l4lab: ${err.message}`);
       return EXIT_USAGE;
     }
+    if (isSystemError(err)) {
+      console.error(`l4lab: ${systemProblem(err)}`);
+      return EXIT_USAGE;
+    }
     throw err;
   }
 }
 
-// A reader of our output that goes away (`| head`) ends us quietly, as it does any Unix program.
-process.stdout.on('error', () => process.exit(0));
+// A reader of our output that goes away (`| head`) ends us quietly, as it does any Unix program; `run` takes its lab
+// away first.
+process.stdout.on('error', () => {
+  if (!labIsRunning()) process.exit(0);
+});
 process.exitCode = await main(process.argv.slice(2));

@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   rmSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -63,9 +64,34 @@ describe('runningLabs()', () => {
   });
 });
 
-it('runBase() refuses a directory that others may enter', () => {
-  chmodSync(base, 0o755);
-  expect(() => runBase()).toThrow('closed to others (mode 0700)');
+describe('runBase()', () => {
+  it('refuses a directory that others may enter', () => {
+    chmodSync(base, 0o755);
+    expect(() => runBase()).toThrow('closed to others (mode 0700): its mode is 0755');
+  });
+
+  it('refuses what is no directory, and says why it cannot make one', () => {
+    const path = join(base, 'file');
+    writeFileSync(path, '');
+    process.env.L4LAB_RUN_BASE = path;
+    expect(() => runBase()).toThrow(`Cannot use ${path} for labs as it must be a directory: it is a file`);
+    rmSync(path);
+    symlinkSync(join(base, 'nowhere'), path);
+    expect(() => runBase()).toThrow('it is a symbolic link');
+    process.env.L4LAB_RUN_BASE = join(base, 'a', 'b');
+    expect(() => runBase()).toThrow('cannot be made: no such file or directory (ENOENT)');
+    // Node's recursive mkdir never comes back from there.
+    process.env.L4LAB_RUN_BASE = '/proc/nowhere';
+    expect(() => runBase()).toThrow('cannot be made');
+  });
+});
+
+it('createLab() refuses a base whose sockets would have too long paths', () => {
+  const deep = join(base, 'x'.repeat(80));
+  mkdirSync(deep, { mode: 0o700 });
+  process.env.L4LAB_RUN_BASE = deep;
+  expect(() => create()).toThrow('set L4LAB_RUN_BASE to a shorter directory');
+  expect(readdirSync(deep)).toEqual([]);
 });
 
 it('processStart() and processUsage() tell of a process, and that it is gone', async () => {

@@ -17,8 +17,10 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { gatePath } from '#common/ipc/ipc';
 import { makeRunDir } from '#common/shm/run_dir';
+import { isSystemError, systemReason, UsageError } from './problem.ts';
 import { processesOf, processStart } from './processes.ts';
 
 /** What is known of a running lab; `run.json`. */
@@ -41,20 +43,31 @@ export interface LabRecord {
 /** Directories that are being made or removed are left alone for that long. */
 const SETTLE_MS = 10_000;
 
-/** A problem that the user can mend; the command line prints the sentence without a stack. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
-}
-
 /** The directory above all labs of this user; made if missing, refused if it is not ours alone. */
 export function runBase(): string {
-  const base = process.env.L4LAB_RUN_BASE ?? `/dev/shm/l4lab-${process.getuid?.() ?? 0}`;
-  mkdirSync(base, { recursive: true, mode: 0o700 });
-  const { uid, mode } = lstatSync(base);
-  if (uid !== process.getuid?.() || (mode & 0o077) !== 0) {
+  const base = resolve(process.env.L4LAB_RUN_BASE || `/dev/shm/l4lab-${process.getuid?.() ?? 0}`);
+  const refuse = (rule: string, value: string) => {
     throw new UsageError(
-      `Cannot use ${base} as it must belong to you and be closed to others (mode 0700): remove it or set L4LAB_RUN_BASE to another directory on a tmpfs`,
+      `Cannot use ${base} for labs as ${rule}: ${value}; remove it or set L4LAB_RUN_BASE to another directory on a tmpfs`,
     );
+  };
+  try {
+    // Not recursive: only the last part is ours to make.
+    mkdirSync(base, { mode: 0o700 });
+  } catch (err) {
+    if (!isSystemError(err)) throw err;
+    if (err.code !== 'EEXIST') {
+      throw new UsageError(
+        `Cannot use ${base} for labs as it cannot be made: ${systemReason(err)}; set L4LAB_RUN_BASE to another directory on a tmpfs`,
+      );
+    }
+  }
+  const stat = lstatSync(base);
+  if (!stat.isDirectory())
+    refuse('it must be a directory', stat.isSymbolicLink() ? 'it is a symbolic link' : 'it is a file');
+  if (stat.uid !== process.getuid?.()) refuse('it must belong to you', `its owner is user ${stat.uid}`);
+  if ((stat.mode & 0o077) !== 0) {
+    refuse('it must be closed to others (mode 0700)', `its mode is 0${(stat.mode & 0o777).toString(8)}`);
   }
   return base;
 }
@@ -66,19 +79,26 @@ export function createLab(
   const base = runBase();
   const id = randomBytes(4).toString('hex');
   const dir = join(base, id);
+  // Throws L4Error when its sockets' paths would be too long; better now than from every process.
+  gatePath(dir, '0'.repeat(32));
   const scratch = mkdtempSync(join(base, '.new-'));
-  makeRunDir(scratch);
-  const record: LabRecord = {
-    id,
-    dir,
-    pid: process.pid,
-    startTicks: processStart(process.pid) ?? 0,
-    started: Date.now(),
-    ...describe(id, dir),
-  };
-  writeFileSync(join(scratch, 'run.json'), JSON.stringify(record), { mode: 0o600 });
-  renameSync(scratch, dir);
-  return record;
+  try {
+    makeRunDir(scratch);
+    const record: LabRecord = {
+      id,
+      dir,
+      pid: process.pid,
+      startTicks: processStart(process.pid) ?? 0,
+      started: Date.now(),
+      ...describe(id, dir),
+    };
+    writeFileSync(join(scratch, 'run.json'), JSON.stringify(record), { mode: 0o600 });
+    renameSync(scratch, dir);
+    return record;
+  } catch (err) {
+    rmSync(scratch, { recursive: true, force: true });
+    throw err;
+  }
 }
 
 /** Removes a lab's directory and everything in it. */

@@ -4,14 +4,15 @@ import { basename, dirname, resolve } from 'node:path';
 import { toL4Error } from '#common/ipc/errors';
 import { formatLog, type LogRecord } from '#common/obs/log_record';
 import { Lab, type LabOptions } from './lab.ts';
-import { runningLabs, UsageError } from './registry.ts';
+import { UsageError } from './problem.ts';
+import { runningLabs } from './registry.ts';
 
 export interface RunOptions {
-  readonly rom: readonly string[];
-  readonly nic: readonly string[];
-  readonly host: readonly string[];
-  readonly guestForward: readonly string[];
-  readonly execute: readonly string[];
+  readonly rom?: readonly string[];
+  readonly nic?: readonly string[];
+  readonly host?: readonly string[];
+  readonly guestForward?: readonly string[];
+  readonly execute?: readonly string[];
   readonly exit?: boolean;
   readonly waitAndExit?: boolean;
   readonly waitFor?: string;
@@ -23,14 +24,26 @@ export interface RunOptions {
 const IPC_ERRORS = 2000;
 const EXIT_SIGINT = 130;
 const EXIT_SIGTERM = 143;
+const EXIT_SIGPIPE = 141;
+
+let running = false;
+
+/** True from the beginning of `run` on: it ends this process in its own order. */
+export function labIsRunning(): boolean {
+  return running;
+}
 
 /** What `l4lab run` hands to the lab. Throws UsageError for a script or directory that is not there. */
 export function labOptions(script: string, args: readonly string[], options: RunOptions): LabOptions {
   requireFile(script);
-  const rom = [dirname(resolve(script)), ...options.rom.map((dir) => resolve(dir))];
+  for (const [option, task] of [['--wait-for', options.waitFor] as const, ['--raw', options.raw] as const]) {
+    if (task === '')
+      throw new UsageError(`Cannot use ${option} as it needs the name of a task, e.g. ${option} curl`);
+  }
+  const rom = [dirname(resolve(script)), ...(options.rom ?? []).map((dir) => resolve(dir))];
   for (const dir of rom) requireDirectory(dir);
   const first = options.exit ? ['--exit'] : options.waitAndExit ? ['--wait-and-exit'] : [];
-  const pairs = (name: string, values: readonly string[]) => values.flatMap((value) => [name, value]);
+  const pairs = (name: string, values: readonly string[] = []) => values.flatMap((value) => [name, value]);
   return {
     nedArguments: [...first, ...pairs('-e', options.execute), `rom/${basename(script)}`, ...args],
     command: [script, ...args],
@@ -46,20 +59,39 @@ export function labOptions(script: string, args: readonly string[], options: Run
 
 /** Runs to the end and returns the exit status. */
 export async function run(script: string, args: readonly string[], options: RunOptions): Promise<number> {
-  const lab = startLab(labOptions(script, args, options));
-  lab.on('log', printer(options));
+  running = true;
   const interrupted = interruption();
+  const readerGone = new Promise<number>((resolveStatus) => {
+    process.stdout.once('error', () => resolveStatus(EXIT_SIGPIPE));
+  });
+  const lab = startLab(labOptions(script, args, options));
+  const tasks = new Set<string>();
+  const print = printer(options);
+  lab.on('log', (record) => {
+    tasks.add(record.task);
+    print(record);
+  });
   const waiting = new AbortController();
   const task = options.waitFor;
   const outcomes: Promise<number>[] = [
     interrupted,
+    readerGone,
     lab.ended.then((end) => (lab.stopping ? 1 : reportEnd(end, task))),
   ];
   if (task !== undefined) outcomes.push(waitFor(lab, task, waiting.signal));
   const status = await Promise.race(outcomes);
   waiting.abort();
   await lab.stop();
-  return status;
+  return status || rawStatus(options.raw, tasks);
+}
+
+/** 1 and a message when nothing was written because the task of --raw was never started. */
+function rawStatus(raw: string | undefined, tasks: ReadonlySet<string>): number {
+  if (raw === undefined || tasks.has(raw)) return 0;
+  console.error(
+    `l4lab: Cannot write the output of task '${raw}' (--raw) as no task of that name was started; tasks: ${[...tasks].join(', ')}`,
+  );
+  return 1;
 }
 
 /** The task's exit status; 1 with a message when it will never run; nothing when the lab ends first. */
@@ -70,7 +102,7 @@ async function waitFor(lab: Lab, task: string, signal: AbortSignal): Promise<num
     const { errno, message } = toL4Error(err);
     // ned went away or we do not wait any more: what ended the lab is told by others.
     if (errno >= IPC_ERRORS) return new Promise<never>(() => {});
-    console.error(`l4lab: Cannot wait for task '${task}': ${message}`);
+    console.error(`l4lab: ${message}`);
     return 1;
   }
 }
@@ -106,9 +138,10 @@ function reportEnd(end: { status: number; reason: string }, task: string | undef
 
 function interruption(): Promise<number> {
   return new Promise((resolveStatus) => {
-    process.once('SIGINT', () => resolveStatus(EXIT_SIGINT));
-    process.once('SIGTERM', () => resolveStatus(EXIT_SIGTERM));
-    process.once('SIGHUP', () => resolveStatus(EXIT_SIGTERM));
+    // Not `once`: a second Ctrl-C must not end us before the lab is taken away, which never takes long.
+    process.on('SIGINT', () => resolveStatus(EXIT_SIGINT));
+    process.on('SIGTERM', () => resolveStatus(EXIT_SIGTERM));
+    process.on('SIGHUP', () => resolveStatus(EXIT_SIGTERM));
   });
 }
 

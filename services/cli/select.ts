@@ -1,5 +1,6 @@
 /** Which of the running labs a command means. */
-import { type LabRecord, runningLabs, UsageError } from './registry.ts';
+import { UsageError } from './problem.ts';
+import { type LabRecord, runningLabs } from './registry.ts';
 
 /** The lab of that id, or the only one. Throws UsageError with the choices. */
 export function selectLab(id: string | undefined): LabRecord {

@@ -1,7 +1,8 @@
 /** `l4lab stop`: ends running labs as Ctrl-C in their terminal would. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { UsageError } from './problem.ts';
 import { processesOf, processStart } from './processes.ts';
-import { type LabRecord, removeLab, runningLabs, UsageError } from './registry.ts';
+import { type LabRecord, removeLab, runningLabs } from './registry.ts';
 
 const LOOK_MS = 20;
 /** Longer than the launcher itself gives its tasks. */

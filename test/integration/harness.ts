@@ -68,13 +68,23 @@ export class TestBed {
   readonly scratch = mkdtempSync('/tmp/l4lab-test-');
   readonly #runs: Run[] = [];
 
-  /** Starts `l4lab` with these arguments. */
-  l4lab(args: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}): Run {
-    const child = spawn(process.execPath, [L4LAB, ...args], {
+  /** Starts `l4lab` with these arguments; `input` is all of its standard input, `under` a command that starts it. */
+  l4lab(
+    args: readonly string[],
+    options: {
+      cwd?: string;
+      env?: Record<string, string>;
+      input?: string;
+      under?: readonly string[];
+    } = {},
+  ): Run {
+    const [program, ...words] = [...(options.under ?? []), process.execPath, L4LAB, ...args] as [string];
+    const child = spawn(program, words, {
       cwd: options.cwd ?? this.scratch,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       env: { PATH: process.env.PATH, L4LAB_RUN_BASE: this.base, ...options.env },
     });
+    child.stdin?.end(options.input);
     const run = new Run(child);
     this.#runs.push(run);
     return run;
