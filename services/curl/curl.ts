@@ -75,7 +75,9 @@ async function transferOne(
   }
   const exit = failure?.exit ?? EXIT.OK;
   const message = failure?.message ?? '';
-  if (failure && (!config.silent || config.showError)) print(`curl: (${exit}) ${message}\n`);
+  // Who ends us knows it: like the original, no message then.
+  if (failure && !env.signal.aborted && (!config.silent || config.showError))
+    print(`curl: (${exit}) ${message}\n`);
   if (config.writeOut !== '') {
     await env.stdout.write(
       writeOut(config.writeOut, info, exit, message, (text) => print(`curl: ${text}\n`)),

@@ -2,7 +2,9 @@
 import { CurlError, EXIT } from './exit_codes.ts';
 
 function codeOf(err: unknown): string {
-  return (err as { code?: string } | undefined)?.code ?? '';
+  const code = (err as { code?: unknown } | undefined)?.code;
+  // A DOMException (an aborted signal) has a number here.
+  return typeof code === 'string' ? code : '';
 }
 
 function reason(err: unknown): string {

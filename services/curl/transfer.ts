@@ -189,7 +189,8 @@ export class Transfer {
           clearTimeout(timer);
           this.#onConnected(socket, host, request);
         };
-        if (!socket.connecting) return sent();
+        // A socket that failed at once does not connect either: its error is on the way.
+        if (!socket.connecting && !socket.destroyed) return sent();
         info.connections += 1;
         socket.once('lookup', (err, address) => {
           if (err) return;
