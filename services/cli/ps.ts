@@ -39,13 +39,23 @@ async function view(lab: LabRecord): Promise<LabView> {
       ipc.client(LabService, capability(lab.lab)).status({}, { deadlineMs: ANSWER_MS }),
       ipc.client(MachineControl, capability(lab.control)).status({}, { deadlineMs: ANSWER_MS }),
     ]);
-    const tasks = status.tasks.map((task) => ({ ...task, ...(task.pid ? processUsage(task.pid) : {}) }));
-    return { ...base, scriptState: status.scriptState, tasks, nics: machine.nics };
+    const tasks = status.tasks.map((task) => {
+      // Not `...task`: fields that have their default are not the message's own.
+      const { name, state, exitCode, killed, pid, argv, started, ended, capabilities } = task;
+      const usage = pid ? processUsage(pid) : {};
+      return { name, state, exitCode, killed, pid, argv, started, ended, capabilities, ...usage };
+    });
+    return { ...base, scriptState: status.scriptState, tasks, nics: machine.nics.map(nicView) };
   } catch (err) {
     return { ...base, problem: toL4Error(err).message, tasks: [], nics: [] };
   } finally {
     ipc.close();
   }
+}
+
+function nicView(nic: m.INicStatus): m.INicStatus {
+  const { model, mac, wire, rxPackets, rxBytes, txPackets, txBytes, rxMissed, dmaFaults } = nic;
+  return { model, mac, wire, rxPackets, rxBytes, txPackets, txBytes, rxMissed, dmaFaults };
 }
 
 function capability(published: { gate: string; proof: string }): Capability {
