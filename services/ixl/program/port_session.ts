@@ -65,6 +65,15 @@ export class PortSession {
 
   /** Serves the port until the task is to end. Rejects with L4Error when switch or machine are gone, or hopeless. */
   async run(): Promise<void> {
+    try {
+      await this.#runUntilEnd();
+    } catch (err) {
+      // A call that was abandoned because the task is to end is no failure.
+      if (!this.#env.signal.aborted) throw err;
+    }
+  }
+
+  async #runUntilEnd(): Promise<void> {
     const { signal } = this.#env;
     if (signal.aborted) return;
     const connection = await this.#connect();
