@@ -1,0 +1,135 @@
+/** Docker for the tests: is there an engine, the image, one test's containers and what is left of them. */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const ENGINE = fileURLToPath(new URL('./engine.mjs', import.meta.url));
+/** The image under test. It stays after the tests, as its layers make the next build quick. */
+export const IMAGE = 'l4lab:test';
+export const BASE = 'node:22-bookworm-slim';
+
+/** What every component gets: no root, no capability, no new privilege, nothing to write but a tmpfs. */
+export const CONFINED = [
+  '--read-only',
+  '--cap-drop',
+  'ALL',
+  '--security-opt',
+  'no-new-privileges',
+  '--network',
+  'none',
+];
+
+export interface Ended {
+  readonly status: number | NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function run(command: string, args: readonly string[]): Promise<Ended> {
+  const child = spawn(command, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
+  child.stdout.on('data', (data: Buffer) => stdout.push(data));
+  child.stderr.on('data', (data: Buffer) => stderr.push(data));
+  const [code, signal] = await once(child, 'close');
+  const text = (chunks: Buffer[]) => Buffer.concat(chunks).toString('utf8');
+  return { status: signal ?? code, stdout: text(stdout), stderr: text(stderr) };
+}
+
+/** Runs `docker` to its end, whatever its status is. */
+export async function docker(...args: string[]): Promise<Ended> {
+  return run('docker', args);
+}
+
+/** The same for what must succeed; returns stdout. */
+export async function dockerOk(...args: string[]): Promise<string> {
+  const { status, stdout, stderr } = await docker(...args);
+  if (status !== 0) throw new Error(`docker ${args.join(' ')} ended with status ${status}:\n${stderr}`);
+  return stdout.trim();
+}
+
+/**
+ * Why containers cannot be tested here, undefined if they can. With L4LAB_CONTAINERS=required, as in CI,
+ * they always are: without an engine the tests then fail instead of being skipped.
+ */
+export async function whyNoContainers(): Promise<string | undefined> {
+  if (process.env.L4LAB_CONTAINERS === 'required') return undefined;
+  const answer = await docker('version', '--format', '{{.Server.Version}}').catch((err: Error) => ({
+    status: 1,
+    stderr: err.message,
+  }));
+  if (answer.status === 0) return undefined;
+  return `no container engine answers (${answer.stderr.trim().split('\n').at(-1)}); node test/containers/engine.mjs start`;
+}
+
+/** Builds the image; layers that are there already are reused. */
+export async function buildImage(): Promise<void> {
+  const base = await run(process.execPath, [ENGINE, 'base']);
+  if (base.status !== 0) throw new Error(base.stderr);
+  await dockerOk('build', '--quiet', '--tag', IMAGE, '--file', 'deploy/docker/Dockerfile', '.');
+}
+
+/** One test file's containers: all carry a label, so that leftovers are found and removed. */
+export class Containers {
+  readonly label = `l4lab-test=${randomBytes(8).toString('hex')}`;
+
+  /** `docker run --rm`, in the foreground. `options` go before the image, `command` behind it. */
+  async run(options: readonly string[], command: readonly string[]): Promise<Ended> {
+    return docker('run', '--rm', '--label', this.label, ...options, IMAGE, ...command);
+  }
+
+  /** `docker run --detach`; returns the container's id. */
+  async start(options: readonly string[], command: readonly string[]): Promise<string> {
+    return dockerOk('run', '--detach', '--label', this.label, ...options, IMAGE, ...command);
+  }
+
+  /** Stops a container (SIGTERM, SIGKILL nine seconds later) and removes it; returns its exit status. */
+  async stop(container: string): Promise<number> {
+    await dockerOk('stop', '--time', '9', container);
+    const status = Number(await dockerOk('inspect', '--format', '{{.State.ExitCode}}', container));
+    await dockerOk('rm', container);
+    return status;
+  }
+
+  /** Resolves when the container has printed the text; rejects when it ends, or 30 seconds pass, without. */
+  async saw(container: string, text: string): Promise<void> {
+    const logs = spawn('docker', ['logs', '--follow', container], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const timer = setTimeout(() => logs.kill(), 30_000);
+    const closed = once(logs, 'close');
+    let printed = '';
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const look = (data: Buffer) => {
+          printed += data.toString('utf8');
+          if (printed.includes(text)) resolve();
+        };
+        logs.stdout.on('data', look);
+        logs.stderr.on('data', look);
+        void closed.then(() =>
+          reject(new Error(`container ${container} has not printed "${text}":\n${printed}`)),
+        );
+      });
+    } finally {
+      clearTimeout(timer);
+      logs.kill();
+      await closed;
+    }
+  }
+
+  /** Containers and volumes of this file that still exist. */
+  async left(): Promise<string[]> {
+    const filter = `label=${this.label}`;
+    const [containers, volumes] = await Promise.all([
+      dockerOk('ps', '--all', '--quiet', '--filter', filter),
+      dockerOk('volume', 'ls', '--quiet', '--filter', filter),
+    ]);
+    return [...containers.split('\n'), ...volumes.split('\n')].filter(Boolean);
+  }
+
+  /** Ends and removes what is left. */
+  async close(): Promise<void> {
+    const ids = (await dockerOk('ps', '--all', '--quiet', '--filter', `label=${this.label}`)).split('\n');
+    if (ids[0]) await dockerOk('rm', '--force', '--volumes', ...ids);
+  }
+}
