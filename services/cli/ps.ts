@@ -19,11 +19,26 @@ export interface LabView {
   /** Why the lab could not be asked; its launcher lives, though. */
   readonly problem?: string;
   readonly scriptState?: string;
-  readonly tasks: readonly (m.LabStatus['tasks'][number] & {
-    readonly cpuSeconds?: number;
-    readonly rssBytes?: number;
-  })[];
+  readonly tasks: readonly TaskView[];
   readonly nics: readonly m.INicStatus[];
+}
+
+/** A task as `ps --json` prints it. */
+export interface TaskView {
+  readonly name: string;
+  /** "initializing", "running", "zombie". */
+  readonly state: string;
+  readonly exitCode: number;
+  readonly killed: boolean;
+  /** 0: it could not be started. */
+  readonly pid: number;
+  readonly argv: readonly string[];
+  /** Milliseconds since the Unix epoch; 0: not ended. */
+  readonly started: number;
+  readonly ended: number;
+  readonly capabilities: readonly string[];
+  readonly cpuSeconds?: number;
+  readonly rssBytes?: number;
 }
 
 /** Asks every running lab of this user. */
@@ -39,12 +54,7 @@ async function view(lab: LabRecord): Promise<LabView> {
       ipc.client(LabService, capability(lab.lab)).status({}, { deadlineMs: ANSWER_MS }),
       ipc.client(MachineControl, capability(lab.control)).status({}, { deadlineMs: ANSWER_MS }),
     ]);
-    const tasks = status.tasks.map((task) => {
-      // Not `...task`: fields that have their default are not the message's own.
-      const { name, state, exitCode, killed, pid, argv, started, ended, capabilities } = task;
-      const usage = pid ? processUsage(pid) : {};
-      return { name, state, exitCode, killed, pid, argv, started, ended, capabilities, ...usage };
-    });
+    const tasks = status.tasks.map(taskView);
     return { ...base, scriptState: status.scriptState, tasks, nics: machine.nics.map(nicView) };
   } catch (err) {
     return { ...base, problem: toL4Error(err).message, tasks: [], nics: [] };
@@ -53,9 +63,35 @@ async function view(lab: LabRecord): Promise<LabView> {
   }
 }
 
+/** Not `...task`: fields of a message that have their default are not its own. */
+function taskView(task: m.ITaskStatus): TaskView {
+  const pid = task.pid ?? 0;
+  return {
+    name: task.name ?? '',
+    state: task.state ?? '',
+    exitCode: task.exitCode ?? 0,
+    killed: task.killed ?? false,
+    pid,
+    argv: task.argv ?? [],
+    started: task.started ?? 0,
+    ended: task.ended ?? 0,
+    capabilities: task.capabilities ?? [],
+    ...(pid === 0 ? {} : processUsage(pid)),
+  };
+}
+
 function nicView(nic: m.INicStatus): m.INicStatus {
-  const { model, mac, wire, rxPackets, rxBytes, txPackets, txBytes, rxMissed, dmaFaults } = nic;
-  return { model, mac, wire, rxPackets, rxBytes, txPackets, txBytes, rxMissed, dmaFaults };
+  return {
+    model: nic.model ?? '',
+    mac: nic.mac ?? '',
+    wire: nic.wire ?? '',
+    rxPackets: nic.rxPackets ?? 0,
+    rxBytes: nic.rxBytes ?? 0,
+    txPackets: nic.txPackets ?? 0,
+    txBytes: nic.txBytes ?? 0,
+    rxMissed: nic.rxMissed ?? 0,
+    dmaFaults: nic.dmaFaults ?? 0,
+  };
 }
 
 function capability(published: { gate: string; proof: string }): Capability {
@@ -72,12 +108,12 @@ function formatView(lab: LabView): string {
   const head = `lab ${lab.id}  ${lab.command.join(' ')}  (launcher pid ${lab.pid}, up ${duration(Date.now() - lab.started)}, script ${lab.scriptState ?? 'unknown'})`;
   if (lab.problem) return `${head}\n  cannot be asked: ${lab.problem}`;
   const rows = lab.tasks.map((task) => [
-    String(task.name),
-    task.state === 'zombie' ? (task.killed ? 'killed' : `exit ${task.exitCode}`) : String(task.state),
+    task.name,
+    task.state === 'zombie' ? (task.killed ? 'killed' : `exit ${task.exitCode}`) : task.state,
     task.pid ? String(task.pid) : '-',
     task.cpuSeconds === undefined ? '-' : `${task.cpuSeconds.toFixed(1)} s`,
     task.rssBytes === undefined ? '-' : `${Math.round(task.rssBytes / 2 ** 20)} MiB`,
-    (task.argv ?? []).join(' '),
+    task.argv.join(' '),
   ]);
   const nics = lab.nics.map(
     (nic) =>
