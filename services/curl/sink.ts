@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import type { Output } from '#common/task/env';
+import { drained } from '#common/task/output';
 import { CurlError, EXIT } from './exit_codes.ts';
 
 export interface Sink {
@@ -31,7 +32,7 @@ export class FileSink implements Sink {
   async write(bytes: Uint8Array): Promise<void> {
     const stream = this.#open();
     this.#check();
-    if (!stream.write(bytes)) await roomIn(stream);
+    if (!stream.write(bytes)) await drained(stream);
     this.#check();
   }
 
@@ -62,17 +63,4 @@ export class FileSink implements Sink {
       this.#failure,
     );
   }
-}
-
-/** Resolves when the stream takes more, or never will. */
-function roomIn(stream: WriteStream): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      stream.off('drain', done);
-      stream.off('close', done);
-      resolve();
-    };
-    stream.once('drain', done);
-    stream.once('close', done);
-  });
 }

@@ -5,20 +5,15 @@ import type { Output } from './env.ts';
 /** Wraps a process stream. Writing to a reader that went away is not an error of the task. */
 export function outputTo(stream: Writable): Output {
   stream.on('error', () => {});
-  // All who wait share one promise: a listener for each would be many.
-  let room: Promise<void> | undefined;
   return {
     write: async (data) => {
-      if (stream.write(data) || stream.destroyed) return;
-      room ??= hasRoom(stream).then(() => {
-        room = undefined;
-      });
-      await room;
+      if (!stream.write(data) && !stream.destroyed) await drained(stream);
     },
   };
 }
 
-function hasRoom(stream: Writable): Promise<void> {
+/** Resolves when a full stream takes more, or never will. */
+export function drained(stream: Writable): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       stream.off('drain', done);
