@@ -66,7 +66,10 @@ describe('a script that does not run', () => {
     ],
     ['error({ 1 })', /lua error: rom\/net.cfg:3: \(error object is a table value\)/],
     ['dofile("rom/lib.lua")', /lua error: rom\/lib.lua:2: attempt to index a nil value \(local 'y'\)/],
-    ['dofile("lib.lua")', /lua error: rom\/net.cfg:3: cannot open lib.lua: .*\nned +\| hint: .*'rom\/lib.lua'/],
+    [
+      'dofile("lib.lua")',
+      /lua error: rom\/net.cfg:3: cannot open lib.lua: .*\nned +\| hint: .*'rom\/lib.lua'/,
+    ],
     ['package.path = "rom/?.lua"\nrequire("broken")', /rom\/broken.lua:1: .* near 'error'/],
     [
       'ld:new_channel():create(0)',
@@ -112,7 +115,9 @@ describe('a task that does not run', () => {
     const raw = await ended(bed.l4lab(['run', '--wait-and-exit', '--raw', 'curl', 'net.cfg']));
     expect([raw.status, raw.output]).toEqual([
       1,
-      expect.stringMatching(/l4lab: Cannot write the output of task 'curl' \(--raw\) as no task of that name/),
+      expect.stringMatching(
+        /l4lab: Cannot write the output of task 'curl' \(--raw\) as no task of that name/,
+      ),
     ]);
   });
 });
@@ -129,7 +134,7 @@ describe('a machine that cannot be', () => {
     [['--host', 'foo'], /Cannot use --host foo as it must be NAME=IP/],
     [['--guest-forward', 'foo'], /Cannot use --guest-forward foo as it must be IP:PORT=HOST:PORT/],
   ])('%s', async (options, message) => {
-    const { status, output } = await ended(start('', ...options, '--wait-for', 'curl'));
+    const { status, output } = await ended(start('L4.sleep(20)', ...options, '--wait-for', 'curl'));
     expect([status, output]).toEqual([1, expect.stringMatching(message)]);
     expect(output).toMatch(
       /l4lab: the lab ended before task 'curl' did: the machine ended with status 1: all NICs are gone; see what it/,
@@ -172,8 +177,11 @@ vswitch:create(0, "ds-max=0")`,
   ];
   const lines = output.split('\n').filter((line) => /^ned +\| (created|rom\/net.cfg:6: )/.test(line));
   expect(lines.length, output).toBe(wanted.length);
-  for (const [n, text] of wanted.entries()) expect(lines[n]).toMatch(new RegExp(text.replace(/[()#]/g, '\\$&')));
-  expect(output).toMatch(/lua error: rom\/net.cfg:12: runtime error Invalid argument \(-22\): Bad parameter 'ds-max='/);
+  for (const [n, text] of wanted.entries())
+    expect(lines[n]).toMatch(new RegExp(text.replace(/[()#]/g, '\\$&')));
+  expect(output).toMatch(
+    /lua error: rom\/net.cfg:13: runtime error Invalid argument \(-22\): Bad parameter 'ds-max='/,
+  );
   expect(status).toBe(1);
 });
 
@@ -181,7 +189,8 @@ describe('io', () => {
   const bus = (name: string, match: string, property = 'Property.num_msis = 25') =>
     `${name} = Io.Vi.System_bus(function() ${property}
       PCI0 = Io.Vi.PCI_bus(function() nic = wrap(hw:match("${match}")) end) end)`;
-  const vbus = (...busses: string[]) => `local hw = Io.system_bus()\nIo.add_vbusses { ${busses.join(',\n')} }\n`;
+  const vbus = (...busses: string[]) =>
+    `local hw = Io.system_bus()\nIo.add_vbusses { ${busses.join(',\n')} }\n`;
 
   it('says what is wrong with its busses and files', async () => {
     const ETHERNET = 'PCI/CC_0200';
@@ -205,7 +214,12 @@ describe('io', () => {
         vbus(bus('e', ETHERNET), bus('f', ETHERNET)),
         /8086:100e .* is on vbus 'e' .* and on vbus 'f' .*: only one driver can use it/,
       ],
-      ['syntax', 'e', 'Io.add_vbusses { x = = }', /syntax.vbus: error using as lua config: .*:1: unexpected symbol/],
+      [
+        'syntax',
+        'e',
+        'Io.add_vbusses { x = = }',
+        /syntax.vbus: error using as lua config: .*:1: unexpected symbol/,
+      ],
       ['raises', 'e', 'local x = nil\nx.y = 1', /raises.vbus: error executing lua config: .*raises.vbus:2: /],
       ['missing', 'e', '', /rom\/missing.vbus: cannot open\/read file: .* no such file .*searched/],
     ];
@@ -269,11 +283,35 @@ describe('the network', () => {
     await curls(
       [
         ['noname', 'http://nosuch.example.test/', at(31), 6, /curl: \(6\) Could not resolve host: .*\)/],
-        ['refused', 'http://10.0.2.2:1/', at(32), 7, /curl: \(7\) Failed to connect to 10.0.2.2 port 1 .* refused it/],
-        ['gone', '-f http://mirror/nosuchpage', at(33), 22, /curl: \(22\) The requested URL returned error: 404/],
+        [
+          'refused',
+          'http://10.0.2.2:1/',
+          at(32),
+          7,
+          /curl: \(7\) Failed to connect to 10.0.2.2 port 1 .* refused it/,
+        ],
+        [
+          'gone',
+          '-f http://mirror/nosuchpage',
+          at(33),
+          22,
+          /curl: \(22\) The requested URL returned error: 404/,
+        ],
         ['noaddr', 'http://mirror/', '', 6, /interface vn0 has no IPv4 address: set IFCONFIG_IP4_vn0/],
-        ['badaddr', 'http://mirror/', 'IFCONFIG_IP4_vn0 = "10.0.2.300"', 70, /IFCONFIG_IP4_vn0 must be "dhcp"/],
-        ['badname', 'http://mirror/', 'IFCONFIG_IP4_eth0 = "dhcp"', 6, /Warning: IFCONFIG_IP4_eth0 is ignored/],
+        [
+          'badaddr',
+          'http://mirror/',
+          'IFCONFIG_IP4_vn0 = "10.0.2.300"',
+          70,
+          /IFCONFIG_IP4_vn0 must be "dhcp"/,
+        ],
+        [
+          'badname',
+          'http://mirror/',
+          'IFCONFIG_IP4_eth0 = "dhcp"',
+          6,
+          /Warning: IFCONFIG_IP4_eth0 is ignored/,
+        ],
       ],
       ...offline(web.port, 'mirror'),
     );
@@ -282,7 +320,15 @@ describe('the network', () => {
   it('no DHCP answer is an error when a limit is set', async () => {
     const limit = 'IFCONFIG_IP4_vn0 = "dhcp", IFCONFIG_DHCP_TIMEOUT = "1"';
     await curls(
-      [['nodhcp', 'http://mirror/', limit, 70, /no DHCP server gave a lease within 1 s: .* IFCONFIG_DHCP_TIMEOUT/]],
+      [
+        [
+          'nodhcp',
+          'http://mirror/',
+          limit,
+          70,
+          /no DHCP server gave a lease within 1 s: .* IFCONFIG_DHCP_TIMEOUT/,
+        ],
+      ],
       '--nic',
       'e1000,wire=none',
     );
@@ -311,13 +357,19 @@ describe('a full /dev/shm', () => {
     'ld:start({ caps = { virtnet = vswitch:create(0) } }, "rom/curl -sS http://10.0.2.99/", { IFCONFIG_IP4_vn0 = "dhcp", IFCONFIG_DHCP_TIMEOUT = "1" })';
 
   it.each([
-    ['4k', 2, /^l4lab: Cannot start the lab in .* as write failed: no space left on device \(ENOSPC\); end labs/m],
+    [
+      '4k',
+      2,
+      /^l4lab: Cannot start the lab in .* as write failed: no space left on device \(ENOSPC\); end labs/m,
+    ],
     ['16k', 70, /curl +\| +what: Insufficient memory: .*the file system of .* is full: free some of it/],
     ['256k', 70, /curl +\| +what: Insufficient memory: .*the file system of .* is full/],
     ['2m', 70, /VSwitch: ERROR: .*Cannot create a dataspace of \d+ bytes as the file system of .* is full/],
   ])('of %s', async (size, wanted, message) => {
     if (!allowed) {
-      console.warn('not tried: this machine does not allow unshare -m and mount, so /dev/shm cannot be made small');
+      console.warn(
+        'not tried: this machine does not allow unshare -m and mount, so /dev/shm cannot be made small',
+      );
       return;
     }
     prepare(NIC_AND_SWITCH + CURL);

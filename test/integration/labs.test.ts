@@ -28,10 +28,13 @@ function command(lab: string): { args: string[]; input: string | undefined } {
   return { args: words.split(' '), input: input && readFileSync(join(ROOT, input), 'utf8') };
 }
 
+/** What is said after a second of waiting: on a busy machine anything may take a second. */
+const WAITING = /: waiting for a server /;
+
 /** The lines by the tag in front of them. */
 function byTag(text: string): Record<string, string[]> {
   const lines: Record<string, string[]> = {};
-  for (const line of text.split('\n').filter((line) => line !== '')) {
+  for (const line of text.split('\n').filter((line) => line !== '' && !WAITING.test(line))) {
     const tag = line.slice(0, 8).trimEnd();
     lines[tag] = [...(lines[tag] ?? []), line.slice(8)];
   }

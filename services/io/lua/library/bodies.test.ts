@@ -41,6 +41,18 @@ describe('function bodies', () => {
     expect(devices(made, 'v')).toEqual(['0 v', '1 L4ICU', '2 zz', '3 inner', '4 aa']);
   });
 
+  it('handle list members first, as those of a table', async () => {
+    const made = await start();
+    run(
+      made,
+      `Io.add_vbusses {
+         v = Io.Vi.System_bus(function() zz = Io.Vi.PCI_bus() _ENV[1] = Io.Vi.PCI_bus() end),
+         w = Io.Vi.System_bus { zz = Io.Vi.PCI_bus(), Io.Vi.PCI_bus(), aa = Io.Vi.PCI_bus() } }`,
+    );
+    expect(devices(made, 'v').slice(2)).toEqual(['2 1', '3 zz']);
+    expect(devices(made, 'w').slice(2)).toEqual(['2 1', '3 aa', '4 zz']);
+  });
+
   it('warn and are ignored when they touch no global', async () => {
     const made = await start();
     run(made, 'local n = 0\nIo.add_vbusses { v = Io.Vi.System_bus(function() n = n + 1 end) }\nprint(n)');
