@@ -3,7 +3,7 @@
  * HTTP itself is Node's client; the connection is whatever the agent makes (a socket of lwIP).
  */
 import http from 'node:http';
-import type { Socket } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import { CurlError, EXIT } from './exit_codes.ts';
 import { connectFailure, responseFailure } from './failures.ts';
 import type { Config } from './options.ts';
@@ -161,7 +161,7 @@ export class Transfer {
     for (const [name, value] of requestHeaders(url, this.#config)) request.setHeader(name, value);
     request.removeHeader('Connection');
     return new Promise((resolve, reject) => {
-      let phase: 'resolving' | 'connecting' | 'connected' = 'resolving';
+      let phase: 'resolving' | 'connecting' | 'connected' = isIP(host) === 0 ? 'resolving' : 'connecting';
       const timer = setTimeout(() => {
         const what = phase === 'resolving' ? 'Resolving' : 'Connection';
         fail(
