@@ -109,7 +109,7 @@ export class Lab extends EventEmitter<LabEvents> {
         status: 1,
         reason: `the machine ${how.text}: all NICs are gone; see what it printed`,
       })),
-      endOf(ned).then((how) => ({ status: how.status, reason: `ned ${how.text}` })),
+      endOf(ned).then((how) => ({ status: how.status, reason: `ned ${how.text}; see what it printed` })),
     ]);
   }
 

@@ -84,7 +84,10 @@ describe('a script that does not run', () => {
     bed.file('broken.lua', 'return syntax error here');
     const { status, output } = await ended(start(script, '--wait-for', 'curl'));
     expect(output).toMatch(message);
-    expect(output).toMatch(/^l4lab: Cannot wait for task 'curl' as the script failed: /m);
+    // ned ends when nothing runs any more; which of the two the launcher learns first is up to the machine.
+    expect(output).toMatch(
+      /^l4lab: (Cannot wait for task 'curl' as the script failed: |the lab ended before task 'curl' did: ned ended with status 1; see what it printed)/m,
+    );
     expect(status).toBe(1);
   });
 });
@@ -356,21 +359,19 @@ describe('a full /dev/shm', () => {
   const CURL =
     'ld:start({ caps = { virtnet = vswitch:create(0) } }, "rom/curl -sS http://10.0.2.99/", { IFCONFIG_IP4_vn0 = "dhcp", IFCONFIG_DHCP_TIMEOUT = "1" })';
 
-  it.each([
+  it.for([
     [
       '4k',
-      2,
+      [2],
       /^l4lab: Cannot start the lab in .* as write failed: no space left on device \(ENOSPC\); end labs/m,
     ],
-    ['16k', 70, /curl +\| +what: Insufficient memory: .*the file system of .* is full: free some of it/],
-    ['256k', 70, /curl +\| +what: Insufficient memory: .*the file system of .* is full/],
-    ['2m', 70, /VSwitch: ERROR: .*Cannot create a dataspace of \d+ bytes as the file system of .* is full/],
-  ])('of %s', async (size, wanted, message) => {
+    // The first to need a page is ned (the script fails) or a task.
+    ['16k', [1, 70], /the file system of .* is full: free some of it/],
+    ['256k', [70], /curl +\| +what: Insufficient memory: .*the file system of .* is full/],
+    ['2m', [70], /VSwitch: ERROR: .*Cannot create a dataspace of \d+ bytes as the file system of .* is full/],
+  ] as const)('of %s', async ([size, wanted, message], context) => {
     if (!allowed) {
-      console.warn(
-        'not tried: this machine does not allow unshare -m and mount, so /dev/shm cannot be made small',
-      );
-      return;
+      context.skip('this machine does not allow unshare -m and mount, so /dev/shm cannot be made small');
     }
     prepare(NIC_AND_SWITCH + CURL);
     const mount = `mount -t tmpfs -o size=${size} none /dev/shm && mkdir -m 700 ${bed.base} && exec "$@"`;
@@ -378,6 +379,7 @@ describe('a full /dev/shm', () => {
       under: ['unshare', '-m', 'sh', '-c', mount, 'sh'],
     });
     const { status, output } = await ended(run);
-    expect([status, output]).toEqual([wanted, expect.stringMatching(message)]);
+    expect(output).toMatch(message);
+    expect(wanted).toContain(status);
   });
 });

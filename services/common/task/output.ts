@@ -12,10 +12,16 @@ export function outputTo(stream: Writable): Output {
   };
 }
 
+/** All who wait for a stream share one promise: a listener for each would be many. */
+const waiting = new WeakMap<Writable, Promise<void>>();
+
 /** Resolves when a full stream takes more, or never will. */
 export function drained(stream: Writable): Promise<void> {
-  return new Promise((resolve) => {
+  const known = waiting.get(stream);
+  if (known) return known;
+  const room = new Promise<void>((resolve) => {
     const done = () => {
+      waiting.delete(stream);
       stream.off('drain', done);
       stream.off('close', done);
       resolve();
@@ -23,6 +29,8 @@ export function drained(stream: Writable): Promise<void> {
     stream.once('drain', done);
     stream.once('close', done);
   });
+  waiting.set(stream, room);
+  return room;
 }
 
 /** Resolves when everything written so far has been handed to the kernel. */
