@@ -101,7 +101,12 @@ function parseNic(text: string, n: number): NicOptions {
   // Keys that are not the NIC's are the wire's.
   const wire = [keys.get('wire') ?? DEFAULT_WIRE];
   for (const [key, value] of keys) if (key !== 'mac' && key !== 'wire') wire.push(`${key}=${value}`);
-  return { model, mac, wire: parseWire(wire.join(',')) };
+  try {
+    return { model, mac, wire: parseWire(wire.join(',')) };
+  } catch (err) {
+    if (!(err instanceof OptionError)) throw err;
+    throw new OptionError(`Cannot use --nic ${text}: ${err.message}; keys of the NIC are mac and wire`);
+  }
 }
 
 function parseMac(text: string, nic: string): Uint8Array {

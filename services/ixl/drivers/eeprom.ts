@@ -34,7 +34,7 @@ async function readWord(mmio: Mmio, eerd: EerdLayout, clock: Clock, word: number
     if (value === ALL_ONES) {
       throw new L4Error(
         'EIO',
-        'Cannot read the MAC address as the NIC does not answer: is the machine gone?',
+        'Cannot read the MAC address as the NIC does not answer: is the machine gone, or does another driver use this NIC?',
         {
           code: 'IXL_DEVICE_GONE',
         },

@@ -5,9 +5,13 @@ const DEVICE_GONE = 'IXL_DEVICE_GONE';
 const PORT_GONE = 'IXL_PORT_GONE';
 
 export function deviceGone(): L4Error {
-  return new L4Error('EIO', 'Cannot drive the NIC as it does not answer any more: is the machine gone?', {
-    code: DEVICE_GONE,
-  });
+  return new L4Error(
+    'EIO',
+    'Cannot drive the NIC as it does not answer any more: is the machine gone, or does another driver use this NIC?',
+    {
+      code: DEVICE_GONE,
+    },
+  );
 }
 
 /** `cause`: how the last call to the port failed. */

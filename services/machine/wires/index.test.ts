@@ -95,6 +95,10 @@ it('parseWireOptions() takes both lists', () => {
   );
   expect([[...hosts.keys()], forwards.length]).toEqual([['a', 'b'], 1]);
   expect(() => parseWireOptions([], ['x'])).toThrow(/--guest-forward x/);
+  const twice = ['10.0.2.100:80=localhost:1', '10.0.2.100:80=localhost:2'];
+  expect(() => parseWireOptions([], twice)).toThrow(
+    '10.0.2.100:80=localhost:2 as each guest address and port leads to one place',
+  );
 });
 
 it('createWire() leaves nothing behind when a part of it cannot be made', () => {

@@ -107,7 +107,16 @@ function loopsOf(text: string, refuse: Refuse): number {
 export function parseWireOptions(hosts: readonly string[], forwards: readonly string[]): WireOptions {
   const names = new Map<string, string[]>();
   for (const text of hosts) parseHost(text, names);
-  return { hosts: names, forwards: forwards.map(parseGuestForward) };
+  const parsed = forwards.map(parseGuestForward);
+  for (const [n, { guestIp, guestPort }] of parsed.entries()) {
+    const first = parsed.findIndex((other) => other.guestIp === guestIp && other.guestPort === guestPort);
+    if (first < n) {
+      throw new OptionError(
+        `Cannot use --guest-forward ${forwards[n]} as each guest address and port leads to one place: ${forwards[first]} is there already`,
+      );
+    }
+  }
+  return { hosts: names, forwards: parsed };
 }
 
 /** Makes the wire. Throws, with nothing left behind, when the host lacks something it needs. */
