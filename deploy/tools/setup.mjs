@@ -33,8 +33,7 @@ function checkNode() {
 }
 
 function checkPlatform() {
-  if (process.platform !== 'linux')
-    throw new SetupError(`l4lab needs Linux: this is ${process.platform}`);
+  if (process.platform !== 'linux') throw new SetupError(`l4lab needs Linux: this is ${process.platform}`);
 }
 
 /** Packages: installed when the lock file is newer than what npm installed last. */
