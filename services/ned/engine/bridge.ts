@@ -40,7 +40,8 @@ export class BlockingHost implements Host {
     const seen = Atomics.load(this.#replies, 0);
     this.#port.postMessage({ operation, args, oneWay } satisfies Request);
     if (oneWay) return [];
-    Atomics.wait(this.#replies, 0, seen);
+    // The notify that belongs to the reply before may come only now: it wakes us without a reply.
+    while (Atomics.load(this.#replies, 0) === seen) Atomics.wait(this.#replies, 0, seen);
     return receiveMessageOnPort(this.#port)?.message as LuaValue[];
   }
 }
