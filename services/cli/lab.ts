@@ -8,6 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { LabSecret } from '#common/broker/secret';
 import { type Capability, createGate, rootCapability, type ServerEnd } from '#common/ipc/capability';
 import { gatePath, Ipc } from '#common/ipc/ipc';
 import type { LogRecord } from '#common/obs/log_record';
@@ -17,7 +18,7 @@ import { Lab as LabService } from '../../proto/gen/services.js';
 import { LogWriter } from './log_file.ts';
 import { isSystemError, systemProblem, UsageError } from './problem.ts';
 import { processesOf } from './processes.ts';
-import { createLab, type LabRecord, removeLab } from './registry.ts';
+import { claimLab, createLab, type LabRecord, type OwnedLab } from './registry.ts';
 
 /** Time that tasks get to end by themselves before they are ended. */
 const GRACE_MS = 2500;
@@ -31,8 +32,17 @@ export interface LabOptions {
   readonly rom: readonly string[];
   /** Command line of the machine: --nic, --host, --guest-forward. */
   readonly machineArguments: readonly string[];
+  /** Only ned is started, as a broker with this secret in this directory. */
+  readonly external?: ExternalLab | undefined;
   /** This task's stdout goes to our stdout byte for byte. */
   readonly raw?: string | undefined;
+}
+
+export interface ExternalLab {
+  readonly secret: LabSecret;
+  readonly dir: string;
+  /** The secret lies in the directory, and goes with it. */
+  readonly madeSecret: boolean;
 }
 
 /** How a lab ended: ned's own status, or why there is none. */
@@ -48,6 +58,7 @@ interface LabEvents {
 export class Lab extends EventEmitter<LabEvents> {
   readonly record: LabRecord;
   readonly ended: Promise<LabEnd>;
+  readonly #owned: OwnedLab;
   readonly #log: LogWriter;
   readonly #ipc: Ipc;
   readonly #labCap: Capability;
@@ -57,36 +68,44 @@ export class Lab extends EventEmitter<LabEvents> {
 
   constructor(options: LabOptions) {
     super();
-    const [sigma0, icu, iommu, control, lab] = Array.from({ length: 5 }, createGate) as [
-      ServerEnd,
-      ServerEnd,
-      ServerEnd,
-      ServerEnd,
-      ServerEnd,
+    const { external } = options;
+    const gate = (name: string): ServerEnd => external?.secret.gate(name) ?? createGate();
+    const [sigma0, icu, iommu, control, lab] = [
+      gate('sigma0'),
+      gate('icu'),
+      gate('iommu'),
+      gate('control'),
+      gate('lab'),
     ];
     this.#labCap = rootCapability(lab);
-    this.record = createLab(() => ({
+    const given = {
       command: options.command,
       lab: publish(lab),
       control: publish(control),
-    }));
-    let machine: ChildProcess;
+      ...(external ? { external: true, madeSecret: external.madeSecret } : {}),
+    };
+    this.#owned = external ? claimLab(external.dir, given) : createLab(given);
+    this.record = this.#owned.record;
+    let machine: ChildProcess | undefined;
     let ned: ChildProcess;
     try {
       this.#log = new LogWriter(this.record.dir);
       this.#ipc = new Ipc({ runDir: this.record.dir, task: randomName() });
-      machine = this.#start('machine', {
-        argv: ['machine', ...options.machineArguments],
-        capabilities: [
-          server('sigma0', sigma0),
-          server('icu', icu),
-          server('iommu', iommu),
-          server('control', control),
-        ],
-      });
+      if (!external) {
+        machine = this.#start('machine', {
+          argv: ['machine', ...options.machineArguments],
+          capabilities: [
+            server('sigma0', sigma0),
+            server('icu', icu),
+            server('iommu', iommu),
+            server('control', control),
+          ],
+        });
+      }
       ned = this.#start(
         'ned',
         {
+          ...(external ? { task: external.secret.name('task ned') } : {}),
           argv: ['ned', ...options.nedArguments],
           capabilities: [
             client('sigma0', sigma0),
@@ -94,23 +113,27 @@ export class Lab extends EventEmitter<LabEvents> {
             client('iommu', iommu),
             server('lab', lab),
           ],
-          environment: { L4LAB_ROM: options.rom.join(':') },
+          environment: { L4LAB_ROM: options.rom.join(':'), ...externalEnvironment(options) },
         },
         options.raw,
       );
     } catch (err) {
       throw this.#abandon(err);
     }
-    void endOf(machine).then((how) =>
-      bury([sigma0, icu, iommu, control], this.record.dir, `the machine ${how.text}`),
-    );
-    this.ended = Promise.race([
-      endOf(machine).then((how) => ({
-        status: 1,
-        reason: `the machine ${how.text}: all NICs are gone; see what it printed`,
-      })),
+    const ends = [
       endOf(ned).then((how) => ({ status: how.status, reason: `ned ${how.text}; see what it printed` })),
-    ]);
+    ];
+    if (machine) {
+      const end = endOf(machine);
+      void end.then((how) => bury([sigma0, icu, iommu, control], this.record.dir, `the machine ${how.text}`));
+      ends.push(
+        end.then((how) => ({
+          status: 1,
+          reason: `the machine ${how.text}: all NICs are gone; see what it printed`,
+        })),
+      );
+    }
+    this.ended = Promise.race(ends);
   }
 
   /** Waits until the named task has ended, whether or not it has started; its exit status (128 + 9 if killed). */
@@ -140,7 +163,7 @@ export class Lab extends EventEmitter<LabEvents> {
   /** What there is of a lab that could not be started is taken away; the error for the user. */
   #abandon(err: unknown): unknown {
     for (const child of this.#children) child.kill('SIGKILL');
-    removeLab(this.record);
+    this.#owned.release();
     if (!isSystemError(err)) return err;
     return new UsageError(`Cannot start the lab in ${this.record.dir} as ${systemProblem(err)}`);
   }
@@ -155,14 +178,15 @@ export class Lab extends EventEmitter<LabEvents> {
     }, GRACE_MS);
     await exits;
     clearTimeout(grace);
-    for (const pid of processesOf(this.record.dir)) tryKill(pid);
+    // Components that others have started go on.
+    if (!this.record.external) for (const pid of processesOf(this.record.dir)) tryKill(pid);
     await Promise.all(this.#outputs);
     this.#log.close();
-    removeLab(this.record);
+    this.#owned.release();
   }
 
   #start(name: string, record: m.ILaunchRecord, raw?: string): ChildProcess {
-    const task = randomName();
+    const task = record.task ?? randomName();
     const path = join(this.record.dir, 't', task);
     const bytes = m.LaunchRecord.encode({
       ...record,
@@ -210,6 +234,12 @@ export class Lab extends EventEmitter<LabEvents> {
     this.#log.write(record);
     setImmediate(() => this.emit('log', record));
   }
+}
+
+/** What makes ned a broker. */
+function externalEnvironment({ external, machineArguments }: LabOptions): Record<string, string> {
+  if (!external) return {};
+  return { L4LAB_SECRET: external.secret.text, L4LAB_MACHINE: JSON.stringify(machineArguments) };
 }
 
 /** The longest deadline that a timer can have; waiting for a task has no limit of its own. */

@@ -1,6 +1,10 @@
 /** The command line `l4lab`. */
 import { Command, CommanderError, Option } from 'commander';
 import { L4Error } from '#common/ipc/errors';
+import { VERSION } from '#common/version';
+import { type BrokerOptions, broker } from './broker.ts';
+import { component } from './component/component.ts';
+import { health } from './health.ts';
 import { type LogsOptions, logs } from './logs.ts';
 import { isSystemError, systemProblem, UsageError } from './problem.ts';
 import { formatViews, views } from './ps.ts';
@@ -10,19 +14,15 @@ import { stop } from './stop.ts';
 const EXIT_USAGE = 2;
 const collect = (value: string, before: string[] = []) => [...before, value];
 
-function program(finish: (status: number) => void): Command {
-  const l4lab = new Command('l4lab')
-    .enablePositionalOptions()
-    .description(
-      'Runs L4Re networking configurations on this machine: a ned script and its components as processes.',
-    )
-    .version('0.1.0')
-    .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'l4lab: ')) });
+const RUN_DIR_TEXT = 'directory where broker and components meet, on a tmpfs; default <run base>/broker';
+const SECRET_TEXT = `
+Who holds the secret of the lab may become its components: L4LAB_SECRET_FILE names a file with it, or
+L4LAB_SECRET is the secret. If neither is set the broker makes one and leaves it in its run directory.
+`;
 
-  l4lab
-    .command('run')
-    .description('runs a ned script in the foreground; Ctrl-C ends everything')
+/** What every command that runs a script takes. */
+function labCommand(command: Command): Command {
+  return command
     .argument('<script>', 'ned script (Lua); its directory becomes part of rom')
     .argument('[args...]', 'arguments of the script: arg[1], arg[2], ...')
     .option(
@@ -41,14 +41,28 @@ function program(finish: (status: number) => void): Command {
       'a guest-side address that leads to a host address (repeatable)',
       collect,
     )
-    .option('--wait-for <task>', 'ends when that task ends, with its exit status')
-    .option('--raw <task>', "that task's stdout goes to stdout byte for byte, every log line to stderr")
     .option('--json', 'log lines as JSON')
     .option(
       '-e, --execute <statement>',
       'Lua statement that ned runs before the script (repeatable)',
       collect,
+    );
+}
+
+function program(finish: (status: number) => void): Command {
+  const l4lab = new Command('l4lab')
+    .enablePositionalOptions()
+    .description(
+      'Runs L4Re networking configurations on this machine: a ned script and its components as processes.',
     )
+    .version(VERSION)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'l4lab: ')) });
+
+  labCommand(l4lab.command('run'))
+    .description('runs a ned script in the foreground; Ctrl-C ends everything')
+    .option('--wait-for <task>', 'ends when that task ends, with its exit status')
+    .option('--raw <task>', "that task's stdout goes to stdout byte for byte, every log line to stderr")
     .addOption(new Option('--exit', 'ned ends when the script has ended').conflicts('waitAndExit'))
     .option('--wait-and-exit', 'ned ends when all tasks have ended')
     .addHelpText(
@@ -58,6 +72,30 @@ function program(finish: (status: number) => void): Command {
     .action(async (script: string, args: string[], options: RunOptions) =>
       finish(await run(script, args, options)),
     );
+
+  labCommand(l4lab.command('broker'))
+    .description('runs a ned script whose tasks are started by others, as l4lab component TASK')
+    .option('--run-dir <dir>', RUN_DIR_TEXT)
+    .addHelpText('after', SECRET_TEXT)
+    .action(async (script: string, args: string[], options: BrokerOptions) =>
+      finish(await broker(script, args, options)),
+    );
+
+  l4lab
+    .command('component')
+    .description('becomes a task of the broker, in this process; ends with its exit status')
+    .argument('<task>', 'name of the task in the script, e.g. curl; machine is one as well')
+    .option('--run-dir <dir>', RUN_DIR_TEXT)
+    .addHelpText('after', SECRET_TEXT)
+    .action(async (task: string, options: { runDir?: string }) => finish(await component(task, options)));
+
+  l4lab
+    .command('health')
+    .description('tells whether a task of the broker is ready (serves); status 0 or 1')
+    .argument('<task>', 'name of the task, or ned for the broker itself')
+    .option('--run-dir <dir>', RUN_DIR_TEXT)
+    .addHelpText('after', SECRET_TEXT)
+    .action(async (task: string, options: { runDir?: string }) => finish(await health(task, options)));
 
   l4lab
     .command('ps')

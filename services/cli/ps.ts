@@ -1,5 +1,6 @@
 /** `l4lab ps`: the tasks of the running labs. */
 
+import { hostname } from 'node:os';
 import type { Capability } from '#common/ipc/capability';
 import { toL4Error } from '#common/ipc/errors';
 import { Ipc } from '#common/ipc/ipc';
@@ -32,6 +33,8 @@ export interface TaskView {
   readonly killed: boolean;
   /** 0: it could not be started. */
   readonly pid: number;
+  /** Where the pid belongs to, if not to this machine: the name of a container. */
+  readonly host: string;
   readonly argv: readonly string[];
   /** Milliseconds since the Unix epoch; 0: not ended. */
   readonly started: number;
@@ -52,7 +55,7 @@ async function view(lab: LabRecord): Promise<LabView> {
   try {
     const [status, machine] = await Promise.all([
       ipc.client(LabService, capability(lab.lab)).status({}, { deadlineMs: ANSWER_MS }),
-      ipc.client(MachineControl, capability(lab.control)).status({}, { deadlineMs: ANSWER_MS }),
+      machineStatus(ipc, lab),
     ]);
     const tasks = status.tasks.map(taskView);
     return { ...base, scriptState: status.scriptState, tasks, nics: machine.nics.map(nicView) };
@@ -63,20 +66,31 @@ async function view(lab: LabRecord): Promise<LabView> {
   }
 }
 
+/** The machine of an external lab may be away: no NICs then. */
+async function machineStatus(ipc: Ipc, lab: LabRecord): Promise<{ nics: readonly m.INicStatus[] }> {
+  const control = ipc.client(MachineControl, capability(lab.control));
+  const status = control.status({}, { deadlineMs: ANSWER_MS });
+  return lab.external ? status.catch(() => ({ nics: [] })) : status;
+}
+
 /** Not `...task`: fields of a message that have their default are not its own. */
 function taskView(task: m.ITaskStatus): TaskView {
   const pid = task.pid ?? 0;
+  const host = task.host ?? '';
+  // The pid of another container is somebody else's here.
+  const isHere = pid !== 0 && (host === '' || host === hostname());
   return {
     name: task.name ?? '',
     state: task.state ?? '',
     exitCode: task.exitCode ?? 0,
     killed: task.killed ?? false,
     pid,
+    host,
     argv: task.argv ?? [],
     started: task.started ?? 0,
     ended: task.ended ?? 0,
     capabilities: task.capabilities ?? [],
-    ...(pid === 0 ? {} : processUsage(pid)),
+    ...(isHere ? processUsage(pid) : {}),
   };
 }
 

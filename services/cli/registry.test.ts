@@ -14,10 +14,10 @@ import {
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { processesOf, processStart, processUsage } from './processes.ts';
-import { createLab, removeLab, runBase, runningLabs } from './registry.ts';
+import { createLab, runBase, runningLabs } from './registry.ts';
 
 const CAP = { gate: '0'.repeat(32), proof: '' };
-const create = (command = 'x.cfg') => createLab(() => ({ command: [command], lab: CAP, control: CAP }));
+const create = (command = 'x.cfg') => createLab({ command: [command], lab: CAP, control: CAP });
 
 let base: string;
 let former: string | undefined;
@@ -36,16 +36,16 @@ describe('runningLabs()', () => {
   it('lists labs oldest first, as long as their launcher lives', () => {
     const [a, b] = [create('a.cfg'), create('b.cfg')];
     expect(runningLabs().map(({ command }) => command)).toEqual([['a.cfg'], ['b.cfg']]);
-    removeLab(a);
-    expect(runningLabs().map(({ id }) => id)).toEqual([b.id]);
-    removeLab(b);
+    a.release();
+    expect(runningLabs().map(({ id }) => id)).toEqual([b.record.id]);
+    b.release();
     expect(readdirSync(base)).toEqual([]);
   });
 
   it('cleans a lab whose launcher is gone: its processes and its files', async () => {
-    const lab = create();
-    // The same pid, but another process: a number that was used again.
-    writeFileSync(join(lab.dir, 'run.json'), JSON.stringify({ ...lab, startTicks: lab.startTicks + 1 }));
+    const { record: lab, abandon } = create();
+    // What the kernel does when the launcher dies. The pid lives on: only the lock counts.
+    abandon();
     const left: ChildProcess = spawn('sleep', ['60'], { env: { L4LAB_RUN_DIR: lab.dir }, stdio: 'ignore' });
     const ended = once(left, 'exit');
     const cleaned: [string, number][] = [];

@@ -2,24 +2,28 @@
  * The running labs of this user: one directory each below /dev/shm/l4lab-<uid> (L4LAB_RUN_BASE).
  *
  * A lab's directory appears complete (it is renamed into place) and holds, beside what run_dir.ts
- * names, `run.json` (who runs what) and `log`. It belongs to the launcher whose pid and start time it
- * records; when that process is gone the directory is a leftover and the next command cleans it.
+ * names, `run.json` (who runs what) and `log`. It belongs to the launcher that holds its file `lock`; when
+ * nobody does, the directory is a leftover and the next command cleans it. A lock means the same in every
+ * container that shares the directory, a pid does not.
  */
 import { randomBytes } from 'node:crypto';
 import {
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { gatePath } from '#common/ipc/ipc';
-import { makeRunDir } from '#common/shm/run_dir';
+import { FileLock } from '#common/shm/lock';
+import { makeRunDir, RUN_DIR_PARTS } from '#common/shm/run_dir';
 import { isSystemError, systemReason, UsageError } from './problem.ts';
 import { processesOf, processStart } from './processes.ts';
 
@@ -28,7 +32,7 @@ export interface LabRecord {
   /** Short name: eight hex digits. */
   readonly id: string;
   readonly dir: string;
-  /** The launcher, and when it started in clock ticks since boot: together unique. */
+  /** The launcher, and when it started in clock ticks since boot: together unique, where it runs. */
   readonly pid: number;
   readonly startTicks: number;
   /** Script as the user named it, with its arguments. */
@@ -38,7 +42,32 @@ export interface LabRecord {
   /** Capabilities (JSON, proofs in hex) for `ps`. */
   readonly lab: { readonly gate: string; readonly proof: string };
   readonly control: { readonly gate: string; readonly proof: string };
+  /** The tasks are started by others (`l4lab broker`). */
+  readonly external?: boolean;
+  /** The broker has made the secret in the directory. */
+  readonly madeSecret?: boolean;
 }
+
+/** What the launcher fills in itself. */
+type Given = Omit<LabRecord, 'id' | 'dir' | 'pid' | 'startTicks' | 'started'>;
+
+/** A lab's directory, ours until `release`. */
+export interface OwnedLab {
+  readonly record: LabRecord;
+  /** Removes the directory, or leaves it to the components that are still running. */
+  release(): void;
+  /** Lets go of the directory as the end of the process does. */
+  abandon(): void;
+}
+
+const RECORD = 'run.json';
+const LOCK = 'lock';
+/** Held (shared) by every component: its lab's directory is in use. */
+const COMPONENTS = 'components';
+/** The secret of a broker that was given none. */
+export const SECRET = 'secret';
+const LOOKS = 20;
+const LOOK_MS = 10;
 
 /** Directories that are being made or removed are left alone for that long. */
 const SETTLE_MS = 10_000;
@@ -46,36 +75,44 @@ const SETTLE_MS = 10_000;
 /** The directory above all labs of this user; made if missing, refused if it is not ours alone. */
 export function runBase(): string {
   const base = resolve(process.env.L4LAB_RUN_BASE || `/dev/shm/l4lab-${process.getuid?.() ?? 0}`);
+  requirePrivate(base);
+  return base;
+}
+
+/** Where `l4lab broker` and its components meet, unless they are told otherwise. */
+export function brokerDir(given: string | undefined): string {
+  return given ?? process.env.L4LAB_BROKER_DIR ?? join(runBase(), 'broker');
+}
+
+/** Makes the directory if it is missing. Throws UsageError when it is not ours alone. */
+export function requirePrivate(dir: string): void {
   const refuse = (rule: string, value: string) => {
     throw new UsageError(
-      `Cannot use ${base} for labs as ${rule}: ${value}; remove it or set L4LAB_RUN_BASE to another directory on a tmpfs`,
+      `Cannot use ${dir} for labs as ${rule}: ${value}; remove it or set L4LAB_RUN_BASE to another directory on a tmpfs`,
     );
   };
   try {
     // Not recursive: only the last part is ours to make.
-    mkdirSync(base, { mode: 0o700 });
+    mkdirSync(dir, { mode: 0o700 });
   } catch (err) {
     if (!isSystemError(err)) throw err;
     if (err.code !== 'EEXIST') {
       throw new UsageError(
-        `Cannot use ${base} for labs as it cannot be made: ${systemReason(err)}; set L4LAB_RUN_BASE to another directory on a tmpfs`,
+        `Cannot use ${dir} for labs as it cannot be made: ${systemReason(err)}; set L4LAB_RUN_BASE to another directory on a tmpfs`,
       );
     }
   }
-  const stat = lstatSync(base);
+  const stat = lstatSync(dir);
   if (!stat.isDirectory())
     refuse('it must be a directory', stat.isSymbolicLink() ? 'it is a symbolic link' : 'it is a file');
   if (stat.uid !== process.getuid?.()) refuse('it must belong to you', `its owner is user ${stat.uid}`);
   if ((stat.mode & 0o077) !== 0) {
     refuse('it must be closed to others (mode 0700)', `its mode is 0${(stat.mode & 0o777).toString(8)}`);
   }
-  return base;
 }
 
-/** Makes a lab's directory. `describe` gets the id and path and returns the rest of the record. */
-export function createLab(
-  describe: (id: string, dir: string) => Omit<LabRecord, 'id' | 'dir' | 'pid' | 'startTicks' | 'started'>,
-): LabRecord {
+/** Makes a lab's directory. */
+export function createLab(given: Given): OwnedLab {
   const base = runBase();
   const id = randomBytes(4).toString('hex');
   const dir = join(base, id);
@@ -84,21 +121,98 @@ export function createLab(
   const scratch = mkdtempSync(join(base, '.new-'));
   try {
     makeRunDir(scratch);
-    const record: LabRecord = {
-      id,
-      dir,
-      pid: process.pid,
-      startTicks: processStart(process.pid) ?? 0,
-      started: Date.now(),
-      ...describe(id, dir),
-    };
-    writeFileSync(join(scratch, 'run.json'), JSON.stringify(record), { mode: 0o600 });
+    const record = recordOf(id, dir, given);
+    writeFileSync(join(scratch, RECORD), JSON.stringify(record), { mode: 0o600 });
+    const lock = FileLock.tryTake(join(scratch, LOCK));
     renameSync(scratch, dir);
-    return record;
+    return {
+      record,
+      release: () => {
+        rmSync(dir, { recursive: true, force: true });
+        lock?.release();
+      },
+      abandon: () => lock?.release(),
+    };
   } catch (err) {
     rmSync(scratch, { recursive: true, force: true });
     throw err;
   }
+}
+
+/** Makes or takes over the directory of an external lab. Throws UsageError when a broker runs in it. */
+export function claimLab(dir: string, given: Given): OwnedLab {
+  const path = resolve(dir);
+  gatePath(path, '0'.repeat(32));
+  requirePrivate(path);
+  makeRunDir(path);
+  const lock = takePatiently(join(path, LOCK), false, LOOKS);
+  if (!lock) {
+    const other = readRecord(path);
+    const who = other ? ` (${other.command.join(' ')}, process ${other.pid})` : '';
+    throw new UsageError(
+      `Cannot start a broker in ${path} as one is running there${who}: stop it, or choose another directory with --run-dir`,
+    );
+  }
+  const record = recordOf(basename(path), path, given);
+  writeFileSync(join(path, `${RECORD}.new`), JSON.stringify(record), { mode: 0o600 });
+  renameSync(join(path, `${RECORD}.new`), join(path, RECORD));
+  return {
+    record,
+    release: () => {
+      lock.release();
+      cleanExternal(path);
+    },
+    abandon: () => lock.release(),
+  };
+}
+
+/** A component's claim on its lab's directory; the last one that lets go of it removes the directory. */
+export function useLab(dir: string): { release(): void } {
+  const path = resolve(dir);
+  requirePrivate(path);
+  makeRunDir(path);
+  const lock = takePatiently(join(path, COMPONENTS), true, LOOKS);
+  return {
+    release: () => {
+      lock?.release();
+      cleanExternal(path);
+    },
+  };
+}
+
+/** Takes a lock that others may hold for as long as it takes to look whether it is held. */
+function takePatiently(path: string, shared: boolean, looks: number): FileLock | undefined {
+  const lock = FileLock.tryTake(path, { shared });
+  if (lock || looks === 0) return lock;
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_MS);
+  return takePatiently(path, shared, looks - 1);
+}
+
+/** Removes what is ours in the directory of an external lab when neither broker nor component use it. */
+function cleanExternal(dir: string): void {
+  if (isUsed(dir)) return;
+  const secret = readRecord(dir)?.madeSecret ? [SECRET] : [];
+  const ours = [...RUN_DIR_PARTS, 'log', 'log.1', LOCK, COMPONENTS, ...secret, RECORD];
+  for (const name of ours) rmSync(join(dir, name), { recursive: true, force: true });
+  try {
+    rmdirSync(dir);
+  } catch {
+    // It is where a file system is mounted, or somebody has just come back.
+  }
+}
+
+function isUsed(dir: string): boolean {
+  return FileLock.isHeld(join(dir, LOCK)) || FileLock.isHeld(join(dir, COMPONENTS));
+}
+
+/** Labs of versions without locks: their launcher's pid has to do. */
+function isOfOldVersion({ dir, pid, startTicks }: LabRecord): boolean {
+  return !existsSync(join(dir, LOCK)) && processStart(pid) === startTicks;
+}
+
+function recordOf(id: string, dir: string, given: Given): LabRecord {
+  const startTicks = processStart(process.pid) ?? 0;
+  return { id, dir, pid: process.pid, startTicks, started: Date.now(), ...given };
 }
 
 /** Removes a lab's directory and everything in it. */
@@ -106,22 +220,23 @@ export function removeLab(record: LabRecord): void {
   rmSync(record.dir, { recursive: true, force: true });
 }
 
-/** All labs whose launcher lives, oldest first. Leftovers of dead ones are cleaned on the way. */
+/** All labs that are in use, oldest first. Leftovers of dead ones are cleaned on the way. */
 export function runningLabs(onCleaned: (dir: string, killed: number) => void = () => {}): LabRecord[] {
   const base = runBase();
   const labs: LabRecord[] = [];
   for (const name of readdirSync(base)) {
     const dir = join(base, name);
     const record = readRecord(dir);
-    if (record && processStart(record.pid) === record.startTicks) labs.push(record);
-    else if (record || age(dir) > SETTLE_MS) onCleaned(dir, cleanLeftover(dir));
+    if (isUsed(dir) || (record && isOfOldVersion(record))) {
+      if (record) labs.push(record);
+    } else if (record || age(dir) > SETTLE_MS) onCleaned(dir, cleanLeftover(dir));
   }
   return labs.sort((a, b) => a.started - b.started);
 }
 
 function readRecord(dir: string): LabRecord | undefined {
   try {
-    return JSON.parse(readFileSync(join(dir, 'run.json'), 'utf8')) as LabRecord;
+    return JSON.parse(readFileSync(join(dir, RECORD), 'utf8')) as LabRecord;
   } catch {
     return undefined;
   }

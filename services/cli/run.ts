@@ -118,7 +118,7 @@ export function startLab(options: LabOptions): Lab {
 }
 
 /** Prints log records as Moe does, to stdout, or to stderr when stdout belongs to a task (--raw). */
-function printer(options: RunOptions): (record: LogRecord) => void {
+export function printer(options: Pick<RunOptions, 'raw' | 'json'>): (record: LogRecord) => void {
   const stream = options.raw === undefined ? process.stdout : process.stderr;
   const colored =
     process.env.FORCE_COLOR !== undefined || (stream.isTTY === true && process.env.NO_COLOR === undefined);
@@ -129,14 +129,15 @@ function printer(options: RunOptions): (record: LogRecord) => void {
   };
 }
 
-function reportEnd(end: { status: number; reason: string }, task: string | undefined): number {
+export function reportEnd(end: { status: number; reason: string }, task: string | undefined): number {
   if (task === undefined && end.status === 0) return 0;
   const unmet = task === undefined ? '' : ` before task '${task}' did`;
   console.error(`l4lab: the lab ended${unmet}: ${end.reason}`);
   return end.status || 1;
 }
 
-function interruption(): Promise<number> {
+/** Resolves with the exit status when we are asked to end. */
+export function interruption(): Promise<number> {
   return new Promise((resolveStatus) => {
     // Not `once`: a second Ctrl-C must not end us before the lab is taken away, which never takes long.
     process.on('SIGINT', () => resolveStatus(EXIT_SIGINT));

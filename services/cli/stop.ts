@@ -1,5 +1,9 @@
 /** `l4lab stop`: ends running labs as Ctrl-C in their terminal would. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { toL4Error } from '#common/ipc/errors';
+import { Ipc } from '#common/ipc/ipc';
+import { randomName } from '#common/shm/run_dir';
+import { Lab } from '../../proto/gen/services.js';
 import { UsageError } from './problem.ts';
 import { processesOf, processStart } from './processes.ts';
 import { type LabRecord, removeLab, runningLabs } from './registry.ts';
@@ -27,12 +31,41 @@ export async function stop(ids: readonly string[]): Promise<Stopped[]> {
 }
 
 async function stopLab(lab: LabRecord): Promise<Stopped> {
+  if (lab.external) await stopComponents(lab);
+  if (lab.external && !isHere(lab)) return gone(lab);
   process.kill(lab.pid, 'SIGTERM');
   const giveUp = Date.now() + GIVE_UP_MS;
-  while (processStart(lab.pid) === lab.startTicks) {
+  while (isHere(lab)) {
     if (Date.now() > giveUp) return kill(lab);
     await sleep(LOOK_MS);
   }
+  return { id: lab.id, command: lab.command, how: 'stopped' };
+}
+
+/** Ends the tasks of an external lab, wherever they run. A broker that is away cannot: they go on. */
+async function stopComponents(lab: LabRecord): Promise<void> {
+  const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
+  const proof = Buffer.from(lab.lab.proof, 'hex');
+  try {
+    await ipc
+      .client(Lab, { gate: lab.lab.gate, object: 0, masks: [], proof })
+      .stopTasks({}, { deadlineMs: GIVE_UP_MS });
+  } catch (err) {
+    throw new UsageError(`Cannot stop the tasks of lab ${lab.id}: ${toL4Error(err).message}`);
+  } finally {
+    ipc.close();
+  }
+}
+
+/** Whether the pid in the record is the launcher: in another container it may be anybody, or nobody. */
+function isHere(lab: LabRecord): boolean {
+  return processStart(lab.pid) === lab.startTicks;
+}
+
+function gone(lab: LabRecord): Stopped {
+  console.error(
+    `l4lab: the tasks of lab ${lab.id} have ended; its broker runs in another container: stop that one there`,
+  );
   return { id: lab.id, command: lab.command, how: 'stopped' };
 }
 

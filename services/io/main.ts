@@ -3,7 +3,10 @@
  *
  *   rom/io [-v]... [--transparent-msi] [--trace N] [--acpi-debug-level N] rom/ixl.vbus ...
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Capability } from '#common/ipc/capability';
 import { L4Error, toL4Error } from '#common/ipc/errors';
+import type { Gate } from '#common/ipc/gate';
 import type { TaskEnv } from '#common/task/env';
 import { findProblems } from './diagnostics.ts';
 import { LEVEL_DEBUG, Log } from './log.ts';
@@ -13,12 +16,14 @@ import { dmaAccess, icuAccess, memoryAccess, pciAccess } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
 import { type FoundFunction, scanPci } from './pci/scan.ts';
 import { createHardwareTree, type HwDevice } from './tree/hw.ts';
-import { Interrupts } from './vbus/interrupts.ts';
+import { type IcuAccess, Interrupts } from './vbus/interrupts.ts';
 import { missingBusBindings } from './vbus/missing_bus.ts';
 import { type Machine, vbusBindings } from './vbus/services.ts';
 
 /** exit(-1), as a parent sees it. */
 const STATUS_FATAL = 255;
+/** A machine that is away is looked for that often. */
+const TRY_AGAIN_MS = 200;
 
 /** Runs Io until the task is to end. Status 1: a configuration file cannot be read; 255: no usable machine. */
 export async function main(env: TaskEnv): Promise<number> {
@@ -27,25 +32,39 @@ export async function main(env: TaskEnv): Promise<number> {
   const log = new Log(options.verbosity, print);
   print('Io service');
   announce(options, log);
-  // Scanning is waiting for the machine: meanwhile the interpreter starts and the files come.
-  const lua = startLua();
+  // Scanning is waiting for the machine: meanwhile the files come, and below the interpreter starts.
   const files = options.files.map((path) => readConfig(env, path));
-  const machine = openMachine(env, log);
-  const functions = machine && (await scan(machine, log));
-  if (machine === undefined || functions === undefined) {
-    print('terminating...');
-    return STATUS_FATAL;
-  }
-  const hardware = createHardwareTree(functions, log);
-  const configuration = new Configuration(hardware, log, print);
-  if (!(await configure(new ConfigEngine(await lua, configuration), files, log))) return 1;
-  await publish(env, configuration.busses, hardware, machine, log);
-  await env.stderr.write('Ready. Waiting for requests.\n');
-  await new Promise<void>((resolve) => {
+  const gates = new Map<string, Gate>();
+  const aborted = new Promise<void>((resolve) => {
     if (env.signal.aborted) resolve();
     else env.signal.addEventListener('abort', () => resolve(), { once: true });
   });
-  return 0;
+  for (;;) {
+    const life: MachineLife = { over: false };
+    const lua = startLua();
+    const machine = openMachine(env, life, log);
+    const functions = machine && (await scan(env, machine, log));
+    if (machine === undefined || functions === undefined) {
+      print('terminating...');
+      return STATUS_FATAL;
+    }
+    const gone = env.ipc.whenGone(env.caps.get('sigma0') as Capability);
+    const hardware = createHardwareTree(functions, log);
+    const configuration = new Configuration(hardware, log, print);
+    if (!(await configure(new ConfigEngine(await lua, configuration), files, log))) return 1;
+    await publish(env, configuration.busses, hardware, machine, gates, log);
+    await env.stderr.write('Ready. Waiting for requests.\n');
+    await Promise.race([aborted, gone]);
+    if (env.signal.aborted) return 0;
+    life.over = true;
+    for (const gate of gates.values()) gate.clearRoot();
+    log.always('The machine went away: its devices are looked for again when it is back');
+  }
+}
+
+/** The machine's end makes everything that was bound at it void. */
+interface MachineLife {
+  over: boolean;
 }
 
 function announce(options: Options, log: Log): void {
@@ -64,7 +83,7 @@ function announce(options: Options, log: Log): void {
 }
 
 /** The machine behind `sigma0`, `icu` and `iommu`; undefined (and said) when there is no `sigma0`. */
-function openMachine(env: TaskEnv, log: Log): Machine | undefined {
+function openMachine(env: TaskEnv, life: MachineLife, log: Log): Machine | undefined {
   const sigma0 = env.caps.get('sigma0');
   if (sigma0 === undefined) {
     log.always(
@@ -89,15 +108,24 @@ function openMachine(env: TaskEnv, log: Log): Machine | undefined {
     pci: pciAccess(env.ipc, sigma0),
     memory: memoryAccess(env.ipc, sigma0),
     dma: dmaAccess(env.ipc, iommu, sigma0),
-    interrupts: new Interrupts(icu && icuAccess(env.ipc, icu)),
+    interrupts: new Interrupts(icu && untilOver(life, icuAccess(env.ipc, icu))),
   };
 }
 
-async function scan(machine: Machine, log: Log): Promise<FoundFunction[] | undefined> {
+/** Interrupts of a machine that has ended are not unbound at the next one. */
+function untilOver(life: MachineLife, icu: IcuAccess): IcuAccess {
+  return { ...icu, unbind: async (irq) => (life.over ? undefined : icu.unbind(irq)) };
+}
+
+async function scan(env: TaskEnv, machine: Machine, log: Log): Promise<FoundFunction[] | undefined> {
   try {
     return await scanPci(machine.pci, log);
   } catch (error) {
-    const { message, errno } = toL4Error(error);
+    const { message, errno, code } = toL4Error(error);
+    if (env.external && code === 'IPC_SERVER_DIED' && !env.signal.aborted) {
+      await sleep(TRY_AGAIN_MS);
+      return scan(env, machine, log);
+    }
     log.always(`FATAL uncaught exception: scanning the PCI bus: ${message} (${-errno})`);
     return undefined;
   }
@@ -154,6 +182,7 @@ async function publish(
   busses: Busses,
   hardware: HwDevice,
   machine: Machine,
+  gates: Map<string, Gate>,
   log: Log,
 ): Promise<void> {
   for (const bus of busses.values()) bus.finalise();
@@ -163,7 +192,8 @@ async function publish(
     else log.warn(text);
   }
   for (const [name, end] of env.serverEnds) {
-    const gate = await env.ipc.serve(end);
+    const gate = gates.get(name) ?? (await env.ipc.serve(end));
+    gates.set(name, gate);
     const bus = busses.get(name);
     // A channel without a bus is served as well: its callers get an error instead of waiting for ever.
     gate.setRoot(bus ? vbusBindings(bus, machine, gate, log) : missingBusBindings(name, [...busses.keys()]));

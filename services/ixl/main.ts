@@ -5,6 +5,7 @@
  * says so at the port (NicPort.Attach), and is then the virtio driver of that port. When there is no NIC
  * to drive, the switch is told why (NicPort.Failed) and goes on without.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Capability } from '#common/ipc/capability';
 import { toL4Error } from '#common/ipc/errors';
 import type { TaskEnv } from '#common/task/env';
@@ -20,6 +21,9 @@ const EXIT_FAILED = 1;
 const TX_BUFFERS = 1024;
 /** How long the switch may take to take note of a failure. */
 const FAREWELL_MS = 1000;
+/** Longest deadline of a timer. */
+const FOREVER_MS = 2 ** 31 - 1;
+const TRY_AGAIN_MS = 200;
 
 export async function main(env: TaskEnv): Promise<number> {
   let options: Options;
@@ -52,6 +56,7 @@ export async function main(env: TaskEnv): Promise<number> {
 async function drive(env: TaskEnv, port: Capability, index: number): Promise<void> {
   const vbus = env.caps.get('vbus');
   if (!vbus) throw missing('vbus', 'the virtual bus with the NIC, from io');
+  if (env.external) await untilServed(env, vbus);
   const nic = await ixlInit(vbus, index, { irqTimeoutMs: NOTIFY, txBuffers: TX_BUFFERS }, env);
   try {
     const [mac, driver, linkSpeed] = [formatMac(nic.getMacAddr()), nic.getDriverName(), nic.getLinkSpeed()];
@@ -59,6 +64,19 @@ async function drive(env: TaskEnv, port: Capability, index: number): Promise<voi
     await new PortSession(env, port, nic, consoleLog).run();
   } finally {
     await nic.close();
+  }
+}
+
+/** Io may be away, or wait for the machine: with external loading that passes. */
+async function untilServed({ ipc, signal }: TaskEnv, vbus: Capability): Promise<void> {
+  for (;;) {
+    try {
+      await ipc.interfaces(vbus, { deadlineMs: FOREVER_MS, signal });
+      return;
+    } catch (err) {
+      if (signal.aborted || toL4Error(err).code !== 'IPC_SERVER_DIED') throw err;
+      await sleep(TRY_AGAIN_MS);
+    }
   }
 }
 

@@ -46,6 +46,7 @@ export async function startNicTask(
   const task = new NicTask({
     log,
     signal: env.signal,
+    patient: env.external,
     startDriver: async (capability) => {
       driver = await startDriver(env, parent, vbus, capability);
       return driver;
@@ -169,7 +170,10 @@ async function waitDriver(env: TaskEnv, parent: Client<typeof Parent>, task: str
     try {
       return await parent.waitTask({ task }, { signal: env.signal, deadlineMs: FOREVER_MS });
     } catch (err) {
-      if (!(err instanceof L4Error) || err.errno !== L4_ERRNO.EIPC_RECV_TIMEOUT) throw err;
+      if (!(err instanceof L4Error)) throw err;
+      // With external loading ned comes back, and knows the task that went on meanwhile.
+      const comesBack = env.external && err.code === 'IPC_SERVER_DIED';
+      if (!comesBack && err.errno !== L4_ERRNO.EIPC_RECV_TIMEOUT) throw err;
     }
   }
 }

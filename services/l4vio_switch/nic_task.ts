@@ -35,6 +35,8 @@ export interface NicMount {
 }
 
 export interface NicTaskHost {
+  /** Never gives up once the NIC has worked: what the driver needs is started by others, and may be away for long. */
+  readonly patient?: boolean;
   readonly log: Log;
   readonly signal: AbortSignal;
   /** Starts the driver with that port. Resolves with the id of the task. */
@@ -129,7 +131,7 @@ export class NicTask {
     let how = await describeEnd(firstEnd);
     while (!signal.aborted) {
       this.#mount?.unmount(false);
-      if (this.#tooManyDeaths()) {
+      if (this.#tooManyDeaths() && !this.#host.patient) {
         return this.#giveUp(
           `NIC driver given up as ${how}, ${MAX_DEATHS} times within a minute. The other ports go on`,
         );

@@ -14,6 +14,8 @@ import type { l4lab as m } from '../../proto/gen/messages.js';
 export interface ChannelServer {
   readonly name: string;
   readonly running: boolean;
+  /** Nobody has become it yet (external loading). */
+  readonly dormant?: boolean;
   /** `task 'io' ended with status 1`. */
   readonly epitaph: string;
 }
@@ -76,17 +78,29 @@ export class Channels {
     return existsSync(gatePath(this.#runDir, gate));
   }
 
+  /** True when somebody has bound the gate and has not ended since. */
+  isServed(gate: string): boolean {
+    return this.isBound(gate) && !existsSync(`${gatePath(this.#runDir, gate)}.dead`);
+  }
+
   /** A task is about to start with the server end of this gate. */
   addServer(gate: string, server: ChannelServer): void {
     const channel = this.#channels.get(gate);
     if (!channel) return;
-    channel.servers.push(server);
+    // A task that is started anew is the newest again.
+    channel.servers.splice(
+      0,
+      channel.servers.length,
+      ...channel.servers.filter((other) => other !== server),
+      server,
+    );
     rmSync(`${gatePath(this.#runDir, gate)}.dead`, { force: true });
   }
 
   /** A task is about to start with the channel of this gate as the capability `name`. */
   addClient(gate: string, task: ChannelServer, name: string): void {
-    this.#channels.get(gate)?.clients.push({ task, name });
+    const clients = this.#channels.get(gate)?.clients;
+    if (!clients?.some((other) => other.task === task && other.name === name)) clients?.push({ task, name });
   }
 
   /**
@@ -182,6 +196,8 @@ export class Channels {
     if (own) return 'served by ned itself';
     const server = servers.findLast(({ running }) => running) ?? servers.at(-1);
     if (!server) return 'its server end was given to no task';
+    if (server.dormant)
+      return `its server end was given to task '${server.name}', which no component has become yet`;
     const state = !server.running ? server.epitaph : this.isBound(end.gate) ? 'running' : 'still starting';
     return `its server end was given to task '${server.name}', ${state}`;
   }

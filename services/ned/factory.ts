@@ -43,6 +43,10 @@ export interface FactoryContext {
   readonly tags: LogTags;
   /** Factory of DMA spaces, if the machine has one. */
   readonly iommu: Capability | undefined;
+  /** Number of an object that this task creates, if it is to be a fixed one. */
+  readonly newId?: (holder: string) => number | undefined;
+  /** The same for the root factory. */
+  readonly rootId?: number | undefined;
 }
 
 /** Bytes that a sub-factory may still hand out; the root factory has no limit of its own. */
@@ -55,7 +59,7 @@ type Argument = m.IFactoryArgument | undefined;
 
 /** Serves the root factory. */
 export function serveFactory(context: FactoryContext): Capability {
-  return context.gate.export([bind(Factory, factoryHandlers(context, undefined))]);
+  return context.gate.export([bind(Factory, factoryHandlers(context, undefined))], { id: context.rootId });
 }
 
 function factoryHandlers(context: FactoryContext, quota: Quota | undefined): Handlers<typeof Factory> {
@@ -66,7 +70,7 @@ function factoryHandlers(context: FactoryContext, quota: Quota | undefined): Han
         case PROTO.NAMESPACE:
           return { object: createNamespace(context satisfies NamespaceContext, task) };
         case PROTO.RM:
-          return { object: context.gate.export([], { holder: task }) };
+          return { object: context.gate.export([], heldBy(context, task)) };
         case PROTO.DATASPACE:
           return { object: createDataspace(context, quota, args, task) };
         case PROTO.FACTORY:
@@ -122,7 +126,7 @@ function createDataspace(
   const mapping = context.memories.create(size);
   if (quota) quota.used += size;
   return context.gate.export([bind(Dataspace, dataspaceHandlers(context.arena, mapping))], {
-    holder,
+    ...heldBy(context, holder),
     onGone: () => {
       if (quota) quota.used -= size;
       mapping.close();
@@ -138,10 +142,18 @@ function createFactory(context: FactoryContext, args: Argument[], holder: string
       `Cannot create factory as its quota must be a positive number of bytes: current value is ${shown(args[0])}`,
     );
   }
-  return context.gate.export([bind(Factory, factoryHandlers(context, { limit, used: 0 }))], { holder });
+  return context.gate.export(
+    [bind(Factory, factoryHandlers(context, { limit, used: 0 }))],
+    heldBy(context, holder),
+  );
 }
 
-function createLog({ gate, tags }: FactoryContext, [tag, color]: Argument[], holder: string): Capability {
+/** The new object's holder and number. */
+function heldBy({ newId }: FactoryContext, holder: string): { holder: string; id: number | undefined } {
+  return { holder, id: newId?.(holder) };
+}
+
+function createLog(context: FactoryContext, [tag, color]: Argument[], holder: string): Capability {
   if (typeof tag?.text !== 'string') {
     throw new L4Error(
       'EINVAL',
@@ -149,6 +161,7 @@ function createLog({ gate, tags }: FactoryContext, [tag, color]: Argument[], hol
     );
   }
   const number = color?.text ? colorNumber(color.text) : (integer(color) ?? DEFAULT_COLOR) & 0xf;
+  const { gate, tags } = context;
   const style = { tag: tag.text, color: number };
   const cap = gate.export(
     [
@@ -159,7 +172,7 @@ function createLog({ gate, tags }: FactoryContext, [tag, color]: Argument[], hol
         },
       }),
     ],
-    { holder, onGone: () => tags.delete(cap) },
+    { ...heldBy(context, holder), onGone: () => tags.delete(cap) },
   );
   tags.set(cap, style);
   return cap;
@@ -167,7 +180,7 @@ function createLog({ gate, tags }: FactoryContext, [tag, color]: Argument[], hol
 
 /** A limit on priorities and CPUs. Accepted and checked; the tasks are Linux processes and stay as they are. */
 function createScheduler(
-  { gate }: FactoryContext,
+  context: FactoryContext,
   quota: Quota | undefined,
   args: Argument[],
   holder: string,
@@ -196,7 +209,7 @@ function createScheduler(
       `Cannot create scheduler as its limit must be above its offset: current values are ${limit} and ${offset}`,
     );
   }
-  return gate.export([], { holder });
+  return context.gate.export([], heldBy(context, holder));
 }
 
 async function createDmaSpace(context: FactoryContext, request: m.CreateRequest, holder: string) {

@@ -1,8 +1,8 @@
 /**
  * Loading back ends: how a launch record becomes a running program.
  *
- * `spawn`, the only one so far, starts each task as a child process of ned. Others (somebody else starts
- * the process, which fetches its record) implement the same interface.
+ * `spawn` starts each task as a child process of ned. With external loading (external/) somebody else starts
+ * the process, which fetches its record.
  */
 import { spawn } from 'node:child_process';
 import { unlinkSync, writeFileSync } from 'node:fs';
@@ -29,6 +29,8 @@ export interface TaskProcess {
   readonly stdout: Readable | null;
   readonly stderr: Readable | null;
   readonly ended: Promise<TaskEnd>;
+  /** Host name of the container or machine that `pid` belongs to; undefined: here. */
+  readonly host?: string;
   kill(signal: 'SIGTERM' | 'SIGKILL'): void;
 }
 

@@ -14,6 +14,7 @@ export interface NamespaceContext {
   readonly gate: Gate;
   readonly ipc: Ipc;
   readonly references: References;
+  readonly newId?: (holder: string) => number | undefined;
 }
 
 /** Makes an empty namespace, held by `holder`; its entries are held by ned as long as it lives. */
@@ -21,6 +22,7 @@ export function createNamespace(context: NamespaceContext, holder: string): Capa
   const entries = new Map<string, Capability>();
   return context.gate.export([bind(Namespace, handlers(entries, context))], {
     holder,
+    id: context.newId?.(holder),
     onGone: () => {
       for (const cap of entries.values()) context.references.release(cap);
     },

@@ -3,7 +3,8 @@
  */
 import { arch } from 'node:os';
 import { basename } from 'node:path';
-import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
+import { LabSecret } from '#common/broker/secret';
+import { type Capability, createGate, rootCapability, type ServerEnd } from '#common/ipc/capability';
 import type { Gate } from '#common/ipc/gate';
 import { Ipc } from '#common/ipc/ipc';
 import { bind } from '#common/ipc/service';
@@ -14,6 +15,7 @@ import { Channels } from './channels.ts';
 import { CommandServer } from './command.ts';
 import type { LuaValue } from './engine/marshal.ts';
 import type { InterpreterThread } from './engine/thread.ts';
+import { External, type ExternalOptions } from './external/external.ts';
 import { serveFactory } from './factory.ts';
 import { toHostError } from './host_error.ts';
 import { consoleDescriptor, type LoadBackend, SpawnBackend, type StartOptions } from './loader.ts';
@@ -50,11 +52,13 @@ export class Ned {
   readonly #tasks: Tasks;
   readonly #commands: CommandServer;
   readonly #state: ScriptState;
-  readonly #ownEnd = createGate();
-  readonly #events: LuaValue[] = [];
+  readonly #ownEnd: ServerEnd;
+  readonly #external: External | undefined;
+  readonly #events: (() => LuaValue)[] = [];
+  readonly #programs = builtinPrograms();
   #gate: Gate | undefined;
   #memAlloc: Capability | undefined;
-  #wake: ((event: LuaValue) => void) | undefined;
+  #wake: ((event: () => LuaValue) => void) | undefined;
   #finish: (status: number) => void = () => {};
 
   constructor(
@@ -62,6 +66,7 @@ export class Ned {
     options: NedOptions,
     thread: InterpreterThread,
     backend: LoadBackend = new SpawnBackend(env.runDir),
+    external: ExternalOptions | undefined = externalOptions(env),
   ) {
     this.#thread = thread;
     this.#env = env;
@@ -80,7 +85,7 @@ export class Ned {
       },
     });
     this.#references = new References(this.#ipc);
-    this.#commands = new CommandServer(this.#ipc, (event) => this.#post(event));
+    this.#commands = new CommandServer(this.#ipc, (event) => this.#post(() => event));
     this.#state = { state: 'loading', name: options.script ?? '', error: '' };
     this.#tasks = new Tasks({
       backend,
@@ -92,6 +97,20 @@ export class Ned {
       streams: (task) => streamsOf(task),
       onEnded: (task) => this.#onTaskEnded(task),
     });
+    this.#ownEnd = external?.secret.gate('ned') ?? createGate();
+    this.#external =
+      external &&
+      new External(external, {
+        env,
+        ipc: this.#ipc,
+        channels: this.#channels,
+        tasks: this.#tasks,
+        script: this.#state,
+        isProgram: (name) => this.#programs.includes(name),
+        taskGone: (task) => this.#taskGone(task),
+        post: (event) => this.#post(event),
+        say: (text) => this.#log.say(text),
+      });
   }
 
   /** Runs to the end of ned's life; its exit status. */
@@ -102,7 +121,8 @@ export class Ned {
     this.#gate = gate;
     const rom = new Rom(
       (this.#env.environment.get('L4LAB_ROM') ?? '').split(':').filter(Boolean),
-      builtinPrograms(),
+      this.#programs,
+      this.#fixedId,
     );
     const lab = this.#env.serverEnds.get('lab');
     if (lab) (await this.#ipc.serve(lab)).setRoot([bind(Lab, labHandlers(this.#tasks, this.#state))]);
@@ -113,6 +133,7 @@ export class Ned {
       this.#finish = resolve;
     });
     const script = this.#makeScript(gate, rom);
+    await this.#external?.serve(script, this.#memAlloc as Capability);
     this.#thread.serve((name, args) => script.perform(name, args), toHostError);
     this.#watchThread();
     // Ctrl-C may have come while we were being loaded.
@@ -121,7 +142,9 @@ export class Ned {
     try {
       return await status;
     } finally {
-      await Promise.all([this.#thread.terminate(), this.#tasks.stop()]);
+      this.#tasks.close();
+      // Components that others have started go on without us.
+      await Promise.all([this.#thread.terminate(), this.#external?.leave() ?? this.#tasks.stop()]);
       this.#ipc.close();
     }
   }
@@ -136,8 +159,10 @@ export class Ned {
       arena: this.#env.arena,
       tags: this.#tags,
       iommu: caps.get('iommu'),
+      newId: (holder) => (holder === this.#env.task ? this.#countedId('object') : undefined),
+      rootId: this.#fixedId('mem_alloc'),
     });
-    const plain = () => gate.export([]);
+    const plain = () => gate.export([], { id: this.#countedId('own') });
     const log = plain();
     this.#tags.set(log, this.#log.style);
     const env = new Map<string, Capability>([
@@ -156,6 +181,9 @@ export class Ned {
       channels: this.#channels,
       references: this.#references,
       tasks: this.#tasks,
+      starter: this.#external?.launches ?? this.#tasks,
+      lateFunctions: this.#external !== undefined,
+      newGate: () => this.#newGate(),
       tags: this.#tags,
       log: this.#log,
       files: new ScriptFiles(this.#ipc, env, rom, () => process.stdin),
@@ -173,6 +201,33 @@ export class Ned {
     this.#state.state = state;
     this.#state.error = error;
     this.#tasks.changed();
+    if (state !== 'loading') void this.#external?.launches.settle();
+  }
+
+  /** The number of an object of ned's gate that stays the same when a broker is started again. */
+  readonly #fixedId = (purpose: string): number | undefined => this.#external?.secret.object(purpose);
+
+  /** The same for the n-th object or gate that the script makes, which makes them in the same order each time. */
+  readonly #counts = new Map<string, number>();
+
+  #count(kind: string): string | undefined {
+    if (!this.#external || this.#state.state !== 'loading') return undefined;
+    const count = (this.#counts.get(kind) ?? 0) + 1;
+    this.#counts.set(kind, count);
+    return `${kind} ${count}`;
+  }
+
+  #countedId(kind: string): number | undefined {
+    const purpose = this.#count(kind);
+    return purpose === undefined ? undefined : this.#fixedId(purpose);
+  }
+
+  #newGate(): ServerEnd {
+    const purpose = this.#count('channel');
+    if (purpose === undefined || !this.#external) return createGate();
+    const end = this.#external.secret.gate(purpose);
+    this.#external.onChannel(end);
+    return end;
   }
 
   #onScriptEnded(failure: string | undefined): void {
@@ -184,14 +239,15 @@ export class Ned {
   /** The interpreter asks for work; with nothing left to do or to wait for, ned ends. */
   #nextEvent(): Promise<LuaValue> {
     const event = this.#events.shift();
-    if (event !== undefined) return Promise.resolve(event);
+    if (event !== undefined) return Promise.resolve(event());
     this.#endIfIdle();
     return new Promise((resolve) => {
-      this.#wake = resolve;
+      this.#wake = (next) => resolve(next());
     });
   }
 
-  #post(event: LuaValue): void {
+  /** Puts an event into the script's server loop; it is made when the script takes it. */
+  #post(event: () => LuaValue): void {
     const wake = this.#wake;
     this.#wake = undefined;
     if (wake) wake(event);
@@ -208,8 +264,10 @@ export class Ned {
     if (!task.killed && task.exitCode !== 0) {
       this.#log.complain(`Ned: ${task.epitaph}${lossText(this.#channels.lossesOf(task, this.#tasks.all))}`);
     }
-    this.#tasks.endChildrenOf(task);
-    this.#post({ kind: 'exit', task: task.id, code: task.exitCode });
+    if (this.#external) this.#external.launches.restartChildrenOf(task);
+    else this.#tasks.endChildrenOf(task);
+    const { id, exitCode: code } = task;
+    this.#post(() => ({ kind: 'exit', task: id, code, again: this.#external !== undefined }));
   }
 
   #watchThread(): void {
@@ -224,14 +282,16 @@ export class Ned {
   #parentFor(task: Task): { capability: Capability; close(): void } {
     const gate = this.#gate as Gate;
     const memAlloc = this.#memAlloc as Capability;
-    const capability = gate.export([bind(Parent, parentHandlers(this.#tasks, task, memAlloc))]);
+    const starter = this.#external?.launches ?? this.#tasks;
+    const handlers = parentHandlers(this.#tasks, starter, task, memAlloc);
+    const capability = gate.export([bind(Parent, handlers)], { id: this.#fixedId(`parent ${task.id}`) });
     return { capability, close: () => gate.destroy(capability) };
   }
 
-  async #taskGone({ id }: Task): Promise<void> {
+  async #taskGone({ id }: Pick<Task, 'id'>): Promise<void> {
     const gates = [rootCapability(this.#ownEnd), ...this.#env.caps.values()];
     for (const { end } of this.#channels) gates.push(rootCapability(end));
-    const bound = gates.filter(({ gate }) => this.#channels.isBound(gate));
+    const bound = gates.filter(({ gate }) => this.#channels.isServed(gate));
     const options = { deadlineMs: TASK_GONE_MS };
     await Promise.allSettled(bound.map((cap) => this.#ipc.client(Meta, cap).taskGone({ task: id }, options)));
   }
@@ -240,6 +300,14 @@ export class Ned {
 /** Who goes on without the objects of a server that has ended; empty when nobody does. */
 function lossText(losses: readonly string[]): string {
   return losses.length === 0 ? '' : `; what it served is lost to ${losses.join(', ')}`;
+}
+
+/** The launcher of an external lab gives its secret and the machine's command line. */
+function externalOptions({ environment }: TaskEnv): ExternalOptions | undefined {
+  const secret = environment.get('L4LAB_SECRET');
+  if (secret === undefined) return undefined;
+  const machine = JSON.parse(environment.get('L4LAB_MACHINE') ?? '[]') as string[];
+  return { secret: new LabSecret(secret), machineArguments: machine };
 }
 
 /** Raw output for `l4lab run --raw TASK`; a person's terminal for ned-prompt. */

@@ -6,7 +6,7 @@ import type { Handlers } from '#common/ipc/service';
 import { colorNumber } from '#common/obs/log_record';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Lab, Parent } from '../../proto/gen/services.js';
-import type { Task, Tasks } from './tasks.ts';
+import type { Starter, Task, Tasks } from './tasks.ts';
 
 const MAX_NAME = 16;
 const DEFAULT_COLOR = 7;
@@ -15,7 +15,12 @@ const DEFAULT_DEBUG = 2;
 const LATE_START_MS = 5000;
 
 /** Handlers of one task's own parent object. */
-export function parentHandlers(tasks: Tasks, asking: Task, memAlloc: Capability): Handlers<typeof Parent> {
+export function parentHandlers(
+  tasks: Tasks,
+  starter: Starter,
+  asking: Task,
+  memAlloc: Capability,
+): Handlers<typeof Parent> {
   const find = (name: string) => {
     const task = tasks.find(name);
     if (!task) throw new L4Error('ENOENT', `Cannot find task '${name}' as there is none of that id or name`);
@@ -32,7 +37,7 @@ export function parentHandlers(tasks: Tasks, asking: Task, memAlloc: Capability)
       const tag = request.logTag || undefined;
       const startedBy = asking.id;
       const debug = DEFAULT_DEBUG;
-      const task = await tasks.start({
+      const task = await starter.start({
         argv,
         environment,
         capabilities,
@@ -93,6 +98,10 @@ export function labHandlers(tasks: Tasks, script: ScriptState): Handlers<typeof 
       script: script.name,
       error: script.error,
     }),
+    stopTasks: async () => {
+      await tasks.stop();
+      return {};
+    },
     waitTask: async ({ task: name }, { signal }) => {
       const late = lateStart(tasks, script);
       try {

@@ -25,7 +25,15 @@ export class Rom {
   readonly #builtins: ReadonlySet<string>;
   readonly #exported = new Map<string, Capability>();
 
-  constructor(dirs: readonly string[], builtins: Iterable<string>) {
+  /** Number of the object of a name, if it is to be a fixed one. */
+  readonly #idOf: (purpose: string) => number | undefined;
+
+  constructor(
+    dirs: readonly string[],
+    builtins: Iterable<string>,
+    idOf: (purpose: string) => number | undefined = () => undefined,
+  ) {
+    this.#idOf = idOf;
     this.#dirs = dirs;
     this.#builtins = new Set(builtins);
   }
@@ -61,18 +69,17 @@ export class Rom {
 
   /** Serves the namespace as an object of `gate`. */
   serve(gate: Gate): Capability {
-    return gate.export([
-      bind(Namespace, {
-        query: ({ name }) => ({ capability: this.#open(gate, name) }),
-        register: () => {
-          throw new L4Error(
-            'EACCESS',
-            'Cannot register a name in rom as it is read-only: use create_namespace',
-          );
-        },
-        list: () => ({ names: this.list() }),
-      }),
-    ]);
+    const namespace = bind(Namespace, {
+      query: ({ name }) => ({ capability: this.#open(gate, name) }),
+      register: () => {
+        throw new L4Error(
+          'EACCESS',
+          'Cannot register a name in rom as it is read-only: use create_namespace',
+        );
+      },
+      list: () => ({ names: this.list() }),
+    });
+    return gate.export([namespace], { id: this.#idOf('rom') });
   }
 
   /** Names are exact: the one that was probably meant. */
@@ -94,7 +101,10 @@ export class Rom {
     const key = 'path' in entry ? entry.path : `:${entry.builtin}`;
     let cap = this.#exported.get(key);
     if (!cap) {
-      cap = gate.export([bind(Dataspace, dataspaceOf(entry))], { rights: RIGHT_R });
+      cap = gate.export([bind(Dataspace, dataspaceOf(entry))], {
+        rights: RIGHT_R,
+        id: this.#idOf(`rom ${key}`),
+      });
       this.#exported.set(key, cap);
     }
     return cap;

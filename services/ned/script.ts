@@ -5,8 +5,8 @@
  * throws becomes the error table of the script (l4re-facts.md 1.5).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Capability, createGate, narrow, RIGHTS_ALL, rootCapability } from '#common/ipc/capability';
-import { errnoText, L4Error, toL4Error } from '#common/ipc/errors';
+import { type Capability, narrow, RIGHTS_ALL, rootCapability, type ServerEnd } from '#common/ipc/capability';
+import { errnoText, L4_ERRNO, L4Error, toL4Error } from '#common/ipc/errors';
 import type { Ipc } from '#common/ipc/ipc';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Factory, Namespace } from '../../proto/gen/services.js';
@@ -17,13 +17,18 @@ import { PROTO } from './factory.ts';
 import type { LogTags, OwnLog } from './log.ts';
 import type { References } from './references.ts';
 import type { ScriptFiles } from './script_files.ts';
-import { baseName, type Task, type Tasks } from './tasks.ts';
+import { baseName, type Starter, type Task, type Tasks } from './tasks.ts';
 
 export interface ScriptContext {
   readonly ipc: Ipc;
   readonly channels: Channels;
   readonly references: References;
   readonly tasks: Tasks;
+  readonly starter: Starter;
+  /** Functions as capabilities are evaluated at each start of the task, not when the script starts it. */
+  readonly lateFunctions: boolean;
+  /** Makes the server end of a new channel. */
+  readonly newGate: () => ServerEnd;
   readonly tags: LogTags;
   readonly log: OwnLog;
   readonly files: ScriptFiles;
@@ -37,6 +42,20 @@ export interface ScriptContext {
 }
 
 const SAY_WAITING_MS = 1000;
+
+/** A function that takes longer than that to create its object does not get it. */
+const CREATE_MS = 5000;
+
+export type NamedCapabilities = readonly m.INamedCapability[];
+
+/** Functions of a launch that are being evaluated for a task. */
+export interface Evaluation {
+  /** The launch, as Lua knows it. */
+  readonly launch: string;
+  /** Who will hold what the functions create. */
+  readonly task: string;
+  readonly done: (result: NamedCapabilities | Error) => void;
+}
 
 type Args = readonly LuaValue[];
 
@@ -52,6 +71,9 @@ export class Script {
   readonly #reaped = new WeakSet<Task>();
   /** Commands or exit handlers can start tasks when the script has ended. */
   #goesOn = false;
+  #evaluation: Evaluation | undefined;
+  /** Why the evaluation cannot succeed now, but may later. */
+  #notYet: string | undefined;
 
   constructor(context: ScriptContext) {
     this.#context = context;
@@ -66,7 +88,12 @@ export class Script {
   }
 
   readonly #operations: Record<string, (args: Args) => LuaValue | Promise<LuaValue>> = {
-    info: () => ({ kip: 'L4 Microkernel interface of l4lab', arch: this.#context.arch, platform: 'pc' }),
+    info: () => ({
+      kip: 'L4 Microkernel interface of l4lab',
+      arch: this.#context.arch,
+      platform: 'pc',
+      late_functions: this.#context.lateFunctions,
+    }),
     env: () => {
       const entries = [...this.#context.env].map(([name, cap]): [string, LuaValue] => [
         name,
@@ -122,6 +149,7 @@ export class Script {
       return true;
     },
     next_event: () => this.#context.nextEvent(),
+    prepared: ([capabilities, failure]) => this.#prepared(list(capabilities), failure),
     command_done: ([id, errno, result]) => {
       this.#context.commands.done(number(id), number(errno), text(result));
       return [];
@@ -136,6 +164,42 @@ export class Script {
     },
     loop_ended: () => [],
   };
+
+  /** The event that makes Lua evaluate; everything that it does until `prepared` belongs to it. */
+  evaluate(evaluation: Evaluation): LuaValue {
+    this.#evaluation = evaluation;
+    this.#notYet = undefined;
+    return { kind: 'prepare', task: evaluation.launch };
+  }
+
+  async #prepared(capabilities: LuaValue[], failure: LuaValue): Promise<LuaValue> {
+    const evaluation = this.#evaluation;
+    this.#evaluation = undefined;
+    if (!evaluation) return [];
+    const { task, done } = evaluation;
+    try {
+      if (typeof failure === 'string') {
+        const code = this.#notYet === undefined ? 'NED_FUNCTION_FAILED' : 'NED_NOT_YET';
+        throw new L4Error('EINVAL', this.#notYet ?? failure, { code });
+      }
+      const named = capabilities.map((entry) => this.#named(fields(entry)));
+      // Before Lua lets go of them.
+      await Promise.all(
+        named.map(({ client }) => client && this.#context.references.hold(client as Capability, task)),
+      );
+      done(named);
+    } catch (err) {
+      done(toL4Error(err));
+    }
+    return [];
+  }
+
+  /** A function must not block the script for other tasks: without a server it is tried again later. */
+  #checkServed({ gate }: Capability): void {
+    if (!this.#evaluation || this.#context.channels.isServed(gate)) return;
+    this.#notYet = `waiting for a server on ${this.#context.channels.describe(gate) ?? 'a gate'}`;
+    throw new L4Error('EAGAIN', this.#notYet, { code: 'NED_NOT_YET' });
+  }
 
   #cap(handle: LuaValue): Capability {
     return this.#context.references.get(number(handle));
@@ -162,6 +226,7 @@ export class Script {
     const channel = this.#context.channels.get(cap.gate);
     if (channel && name !== '') channel.name ??= name;
     this.#context.channels.checkReachable(cap.gate);
+    this.#checkServed(cap);
     const timer = setTimeout(() => {
       const peer = this.#context.channels.describe(cap.gate) ?? `capability '${name}'`;
       this.#context.log.say(`Ned: ${where === '' ? '' : `${where}: `}waiting for a server on ${peer}`);
@@ -192,9 +257,29 @@ export class Script {
       return this.#handle(factory);
     const given = list(args).map((value) => this.#argument(fields(value)));
     const request = { type, arguments: [...given, { nil: true }] };
-    const reply = await this.#context.ipc.client(Factory, factory).create(request);
-    if (!reply.object) throw new L4Error('EIO', 'Cannot use the new object as its server returned none');
-    return this.#handle(reply.object as Capability);
+    this.#checkServed(factory);
+    const object = await this.#createAt(factory, request);
+    if (!object) throw new L4Error('EIO', 'Cannot use the new object as its server returned none');
+    return this.#evaluation ? this.#acquired(object) : this.#handle(object);
+  }
+
+  /** What a function creates is held by the task that it is for from the beginning. */
+  async #createAt(factory: Capability, request: m.ICreateRequest): Promise<Capability | undefined> {
+    const { ipc } = this.#context;
+    const options = this.#evaluation ? { task: this.#evaluation.task, deadlineMs: CREATE_MS } : {};
+    try {
+      const { object } = await ipc.client(Factory, factory).create(request, options);
+      return (object ?? undefined) as Capability | undefined;
+    } catch (err) {
+      const { errno, message } = toL4Error(err);
+      if (errno >= L4_ERRNO.EIPC_RECV_TIMEOUT) this.#notYet = message;
+      throw err;
+    }
+  }
+
+  async #acquired(cap: Capability): Promise<LuaValue> {
+    await this.#context.references.acquire(cap);
+    return this.#context.references.handleFor(cap);
   }
 
   #createKernelObject(type: number, site: string): LuaValue {
@@ -204,7 +289,7 @@ export class Script {
         `Cannot create a kernel object of type ${type} as L4.Env.factory makes channels here (L4.Proto.Ipc_gate); memory, namespaces and logs come from L4.Env.user_factory`,
       );
     }
-    const end = createGate();
+    const end = this.#context.newGate();
     this.#context.channels.add(end, site);
     return this.#handle(rootCapability(end));
   }
@@ -223,7 +308,7 @@ export class Script {
     const logCap = this.#cap(request.log);
     const style = this.#context.tags.get(logCap) ?? this.#context.log.style;
     const argv = list(request.argv).map(String);
-    const task = await this.#context.tasks.start({
+    const task = await this.#context.starter.start({
       argv,
       environment: Object.fromEntries(
         Object.entries(fields(request.environment))
@@ -240,8 +325,15 @@ export class Script {
           ? (this.#context.env.get('mem_alloc') as Capability)
           : this.#cap(request.mem),
       debug: number(request.debug),
+      functions: list(request.functions).map(text),
     });
+    // A launch lives as long as the lab, and what it gives to its tasks with it.
+    if (this.#context.lateFunctions) for (const { client } of capabilities) this.#keep(client);
     return task.id;
+  }
+
+  #keep(client: m.ICapability | null | undefined): void {
+    if (client) this.#context.references.adopt(client as Capability);
   }
 
   #named(entry: { [key: string]: LuaValue }): m.INamedCapability {

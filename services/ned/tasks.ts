@@ -37,6 +37,8 @@ async function silence(reading: Reading): Promise<void> {
 
 export interface TaskRequest {
   readonly argv: readonly string[];
+  /** A program of l4lab itself whatever argv[0] says; for the machine. */
+  readonly program?: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly capabilities: readonly m.INamedCapability[];
   /** Tag and colour; the tag is undefined when the task's own name is to be used. */
@@ -49,16 +51,27 @@ export interface TaskRequest {
   readonly debug: number;
   /** Id of the task that asked for this one; undefined: the script. */
   readonly startedBy?: string;
+  /**
+   * Names of the capabilities that are functions, to be evaluated at each start (external loading only; otherwise
+   * the script has evaluated them). `capabilities` are the others.
+   */
+  readonly functions?: readonly string[];
 }
 
+/** What a task is started with. */
+export type TaskRecord = m.ILaunchRecord & { task: string; name: string };
+
 export class Task {
-  readonly id = randomName();
+  readonly id: string;
   readonly name: string;
-  readonly argv: readonly string[];
-  readonly capabilities: readonly m.INamedCapability[];
+  argv: readonly string[];
+  capabilities: readonly m.INamedCapability[];
   readonly startedBy: string | undefined;
-  readonly started = Date.now();
-  readonly ended: Promise<void>;
+  started = Date.now();
+  /** Resolves when everybody has been told of the end of this life of the task. */
+  ended: Promise<void>;
+  /** How often it has been started anew. */
+  lives = 0;
   process: TaskProcess | undefined;
   state: 'initializing' | 'running' | 'zombie' = 'initializing';
   /** Set for a zombie that was not killed. */
@@ -66,20 +79,37 @@ export class Task {
   killed = false;
   endedAt = 0;
   epitaph = '';
+  /** It has been recorded, and nobody has become it yet (external loading). */
+  dormant = false;
   /** Its end has been recorded and everybody has been told. */
   settled = false;
-  readonly #resolveEnded: () => void;
+  #resolveEnded: () => void = () => {};
 
-  constructor(name: string, request: TaskRequest) {
+  constructor(name: string, request: TaskRequest, id = randomName()) {
+    this.id = id;
     this.name = name;
     this.argv = request.argv;
     this.capabilities = request.capabilities;
     this.startedBy = request.startedBy;
-    let done = () => {};
-    this.ended = new Promise((resolve) => {
-      done = resolve;
+    this.ended = this.#newEnd();
+  }
+
+  /** Forgets how it ended: it is about to be started again. */
+  renew(): void {
+    this.state = 'initializing';
+    this.exitCode = undefined;
+    this.killed = false;
+    this.settled = false;
+    this.endedAt = 0;
+    this.lives += 1;
+    this.process = undefined;
+    this.ended = this.#newEnd();
+  }
+
+  #newEnd(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#resolveEnded = resolve;
     });
-    this.#resolveEnded = done;
   }
 
   get running(): boolean {
@@ -126,8 +156,14 @@ export class Task {
       started: this.started,
       ended: this.endedAt,
       capabilities: this.capabilities.map(({ name }) => name ?? ''),
+      host: this.process?.host ?? '',
     };
   }
+}
+
+/** How the script and tasks start tasks: as processes (Tasks), or for components to become them (Launches). */
+export interface Starter {
+  start(request: TaskRequest): Promise<Task>;
 }
 
 export interface TasksContext {
@@ -145,7 +181,7 @@ export interface TasksContext {
   readonly onEnded: (task: Task) => void;
 }
 
-export class Tasks {
+export class Tasks implements Starter {
   readonly #context: TasksContext;
   readonly #tasks: Task[] = [];
   readonly #watchers = new Set<() => void>();
@@ -161,12 +197,12 @@ export class Tasks {
   }
 
   get running(): number {
-    return this.#tasks.filter(({ running }) => running).length;
+    return this.#tasks.filter(({ running, dormant }) => running && !dormant).length;
   }
 
   /** True while a task runs, or has ended and somebody has yet to be told. */
   get busy(): boolean {
-    return this.#tasks.some(({ settled }) => !settled);
+    return this.#tasks.some(({ settled, dormant }) => !settled && !dormant);
   }
 
   /** By id, or the newest one of that name; if none has it, the newest one that runs that program. */
@@ -178,13 +214,35 @@ export class Tasks {
   /** Starts a task. Throws L4Error when a server of one of its objects does not answer. */
   async start(request: TaskRequest): Promise<Task> {
     if (this.#stopping) throw new L4Error('EIPC_CANCELED', 'Cannot start a task as the lab is ending');
-    const task = new Task(
-      this.#uniqueName(request.name ?? request.tag ?? baseName(request.argv[0] ?? '')),
-      request,
+    const task = this.create(this.uniqueName(nameOf(request)), request);
+    await this.run(task, request, (record) =>
+      this.#context.backend.start(record, this.#context.streams(task)),
     );
+    return task;
+  }
+
+  /** Makes a task that somebody will start. */
+  create(name: string, request: TaskRequest, id?: string): Task {
+    const task = new Task(name, request, id);
     this.#tasks.push(task);
-    const { channels, references, backend } = this.#context;
+    return task;
+  }
+
+  /** Drops a task that will never run (again). */
+  forget(task: Task): void {
+    const index = this.#tasks.indexOf(task);
+    if (index >= 0) this.#tasks.splice(index, 1);
+  }
+
+  /** Makes the task a holder of what it gets, then starts it. */
+  async run(task: Task, request: TaskRequest, start: (record: TaskRecord) => TaskProcess): Promise<void> {
+    const { channels, references } = this.#context;
     const parent = this.#context.parentFor(task);
+    task.dormant = false;
+    task.argv = request.argv;
+    task.capabilities = request.capabilities;
+    task.started = Date.now();
+    const style = styleOf(task, request);
     try {
       const clients = request.capabilities.map(({ client }) => client as Capability | undefined);
       const held = [request.memAlloc, ...clients];
@@ -193,7 +251,7 @@ export class Tasks {
         if (server?.gate) channels.addServer(server.gate, task);
         else if (client?.gate && !client.object) channels.addClient(client.gate, task, name ?? '');
       }
-      const record = {
+      task.process = start({
         task: task.id,
         name: task.name,
         argv: [...request.argv],
@@ -203,8 +261,11 @@ export class Tasks {
         memAlloc: request.memAlloc,
         parentPid: process.pid,
         debug: request.debug,
-      };
-      task.process = backend.start(record, this.#context.streams(task));
+        program: request.program ?? '',
+        logTag: style.tag,
+        logColor: style.color,
+        startedBy: request.startedBy ?? '',
+      });
     } catch (err) {
       parent.close();
       task.finish({ status: 1, signal: undefined, problem: (err as Error).message });
@@ -213,12 +274,20 @@ export class Tasks {
       this.#changed();
       throw err;
     }
+    this.#started(task, task.process, style, parent);
+  }
+
+  /** Takes over a task that is running already, e.g. since before ned itself was started again. */
+  adopt(task: Task, child: TaskProcess, style: LogStyle): void {
+    task.process = child;
+    this.#started(task, child, style, this.#context.parentFor(task));
+  }
+
+  #started(task: Task, child: TaskProcess, style: LogStyle, parent: { close(): void }): void {
     task.state = 'running';
-    const style = { tag: request.tag ?? task.name, color: request.color };
-    this.#announce(task, style, { kind: 'start', pid: task.process.pid, argv: [...request.argv] });
-    void this.#follow(task, task.process, style, parent);
+    this.#announce(task, style, { kind: 'start', pid: child.pid, argv: [...task.argv] });
+    void this.#follow(task, child, style, parent);
     this.#changed();
-    return task;
   }
 
   /** Calls `look` now and after every start and end until it returns a value. */
@@ -259,10 +328,14 @@ export class Tasks {
     for (const task of this.#tasks) if (task.startedBy === parent.id) task.kill();
   }
 
+  /** No task is started any more. */
+  close(): void {
+    this.#stopping = true;
+  }
+
   /** Ends all tasks: SIGTERM, and SIGKILL for what is left after 1.2 s. */
   async stop(): Promise<void> {
-    this.#stopping = true;
-    const alive = this.#tasks.filter(({ running }) => running);
+    const alive = this.#tasks.filter(({ running, dormant }) => running && !dormant);
     for (const task of alive) {
       task.killed = true;
       task.process?.kill('SIGTERM');
@@ -326,7 +399,7 @@ export class Tasks {
   }
 
   /** `curl`, `curl-2`, ...: unique among the running tasks. */
-  #uniqueName(wanted: string): string {
+  uniqueName(wanted: string): string {
     const taken = new Set(this.#tasks.filter(({ running }) => running).map(({ name }) => name));
     const base = wanted || 'task';
     for (let i = 1; ; i++) {
@@ -338,6 +411,15 @@ export class Tasks {
   #changed(): void {
     for (const check of [...this.#watchers]) check();
   }
+}
+
+/** What a task is called if nobody else has that name: its given name, its log tag, or its program. */
+export function nameOf({ name, tag, argv }: TaskRequest): string {
+  return name ?? tag ?? baseName(argv[0] ?? '');
+}
+
+function styleOf(task: Task, request: TaskRequest): LogStyle {
+  return { tag: request.tag ?? task.name, color: request.color };
 }
 
 /** `curl` of `rom/curl`. */

@@ -51,6 +51,7 @@ export class Connection {
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
   #up = false;
+  #onNextDown: (() => void)[] = [];
   #closed = false;
   #watch: NodeJS.Timeout | undefined;
   #waitingSince = 0;
@@ -91,6 +92,11 @@ export class Connection {
       if (this.#up) this.#transmit(id, pending);
       else this.#wait();
     });
+  }
+
+  /** Resolves when the server goes away (again). */
+  whenDown(): Promise<void> {
+    return new Promise((resolve) => this.#onNextDown.push(resolve));
   }
 
   close(): void {
@@ -147,6 +153,7 @@ export class Connection {
   #onDown(): void {
     if (!this.#up) return;
     this.#up = false;
+    for (const tell of this.#onNextDown.splice(0)) tell();
     const message = `the server of ${this.#options.peer()} went away during the call`;
     this.#failAll(
       new L4Error('EIPC_NOT_EXISTENT', `Call failed as ${message}`, { code: 'IPC_SERVER_DIED' }),

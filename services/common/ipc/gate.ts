@@ -48,6 +48,8 @@ export interface ExportOptions {
   holder?: string;
   /** The last holder is gone. The object answers no more. */
   onGone?: () => void;
+  /** A fixed id above 0, so that clients find the object again after a restart; default random. */
+  id?: number | undefined;
 }
 
 export class Gate {
@@ -59,7 +61,7 @@ export class Gate {
   /** Calls in progress by `<client>/<id>`. */
   readonly #running = new Map<string, AbortController>();
   /** Resolved by the first `setRoot`: calls that come between the binding and it wait. */
-  readonly #rootSet: Promise<void>;
+  #rootSet: Promise<void>;
   #haveRoot: () => void = () => {};
   #closed = false;
 
@@ -94,11 +96,18 @@ export class Gate {
     this.#haveRoot();
   }
 
+  /** Takes away what stands behind the gate itself: calls to it wait for the next `setRoot`. */
+  clearRoot(): void {
+    this.#objects.delete(0);
+    this.#rootSet = new Promise((resolve) => {
+      this.#haveRoot = resolve;
+    });
+  }
+
   /** Makes an object and returns the full capability for it. */
   export(bindings: readonly Binding[], options: ExportOptions = {}): Capability {
-    let id: number;
-    do id = randomBytes(4).readUInt32LE();
-    while (id === 0 || this.#objects.has(id));
+    let id = options.id ?? 0;
+    while (id === 0 || this.#objects.has(id)) id = randomBytes(4).readUInt32LE();
     this.#objects.set(id, this.#makeObject(id, bindings, options));
     return mint(this.#end, id);
   }

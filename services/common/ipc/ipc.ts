@@ -67,6 +67,11 @@ export class Ipc {
     return this.client(Meta, cap).interfaces({}, options);
   }
 
+  /** Resolves when the server of that gate, which has been called before, goes away. */
+  whenGone(cap: Capability): Promise<void> {
+    return this.#connection(cap).whenDown();
+  }
+
   /** Becomes the server of a gate. */
   async serve(end: ServerEnd): Promise<Gate> {
     const gate = await Gate.bind(end, gatePath(this.#options.runDir, end.gate));
@@ -99,7 +104,7 @@ export class Ipc {
         proof,
         service: service.name,
         opcode: method.opcode,
-        task: this.#options.task,
+        task: options.task ?? this.#options.task,
       },
       body: method.request.encode(request).finish(),
       options,

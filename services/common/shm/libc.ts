@@ -15,6 +15,9 @@ const mkfifoC = libc.func('int mkfifo(const char *, uint32_t)');
 const prctlC = libc.func('int prctl(int, uint64_t, uint64_t, uint64_t, uint64_t)');
 const writeC = libc.func('intptr_t write(int, const void *, size_t)');
 const readC = libc.func('intptr_t read(int, void *, size_t)');
+const flockC = libc.func('int flock(int, int)');
+const fcntlC = libc.func('int fcntl(int, int, int)');
+const execvC = libc.func('int execv(const char *, const char **)');
 const schedYieldC = libc.func('int sched_yield()');
 
 export const PROT_NONE = 0;
@@ -26,6 +29,10 @@ export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 
+const LOCK_SH = 1;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+const F_SETFD = 2;
 const MAP_FAILED = 2 ** 64;
 const PR_SET_PDEATHSIG = 1;
 
@@ -95,4 +102,17 @@ export function watchReadable(
   onReadable: () => void,
 ): { close(): void; ref(): void; unref(): void } {
   return koffi.node.poll(fd, { readable: true }, onReadable);
+}
+
+/** flock(2) without waiting; false when somebody else holds the lock. */
+export function tryFlock(fd: number, shared: boolean): boolean {
+  return (flockC(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) as number) === 0;
+}
+
+/** Becomes another program in the same process (execv(2)), keeping stdin, stdout and stderr. Throws SystemError. */
+export function execv(path: string, argv: readonly string[]): never {
+  // Node marks them close-on-exec at its start.
+  for (const fd of [0, 1, 2]) fcntlC(fd, F_SETFD, 0);
+  execvC(path, [...argv, null]);
+  throw new SystemError('execv');
 }

@@ -22,7 +22,10 @@ export function isRandomName(name: string): boolean {
   return NAME.test(name);
 }
 
+/** Names of the sub-directories. */
+export const RUN_DIR_PARTS = ['g', 'm', 'b', 't'] as const;
+
 /** Makes the sub-directories; `dir` itself must exist or be creatable. Mode 0700. */
 export function makeRunDir(dir: string): void {
-  for (const part of ['g', 'm', 'b', 't']) mkdirSync(join(dir, part), { recursive: true, mode: 0o700 });
+  for (const part of RUN_DIR_PARTS) mkdirSync(join(dir, part), { recursive: true, mode: 0o700 });
 }

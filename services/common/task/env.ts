@@ -35,6 +35,8 @@ export interface TaskEnv {
   readonly parent: Capability | undefined;
   /** Factory of ned: dataspaces, DMA spaces, ... Unset for what the launcher starts. */
   readonly memAlloc: Capability | undefined;
+  /** Tasks are started by others (l4lab broker): a server that has ended may well come back. */
+  readonly external: boolean;
   /** The file system whose root are the named capabilities. */
   readonly files: Files;
   /** Aborted when the task is to end (SIGTERM): finish and return. */

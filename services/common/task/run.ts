@@ -71,6 +71,7 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
       doorbells,
       parent: (record.parent ?? undefined) as Capability | undefined,
       memAlloc: (record.memAlloc ?? undefined) as Capability | undefined,
+      external: record.launch !== '',
       files,
       signal,
       stdout: outputTo(process.stdout),
@@ -87,11 +88,11 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
   }
 }
 
-/** How messages call a gate: by the name that this task has a capability of it under. */
+/** How messages call a gate: ned, or the name that this task has a capability of it under. */
 function nameOf(record: m.LaunchRecord, gate: string): string | undefined {
+  if (record.parent?.gate === gate) return 'ned';
   const named = record.capabilities.find((cap) => cap.client?.gate === gate);
-  if (named) return `capability '${named.name}'`;
-  return record.parent?.gate === gate ? 'ned' : undefined;
+  return named && `capability '${named.name}'`;
 }
 
 /** Prints an error that nobody caught, as the C++ run-time of L4Re does; returns the exit status. */

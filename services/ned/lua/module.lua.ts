@@ -18,6 +18,7 @@ L4.Dbg = {
 }
 
 local info = host("info")
+ned.late_functions = info.late_functions == true
 L4.Info = {
   Kip = { str = function() return info.kip end },
   arch = function() return info.arch end,

@@ -108,7 +108,9 @@ function ned.serve(cap)
     local event = host("next_event")
     if not event then return end
     if event.kind == "exit" then
-      ned.run_exit_handler(event.task, event.code)
+      ned.run_exit_handler(event.task, event.code, event.again)
+    elseif event.kind == "prepare" then
+      ned.prepare(event.task)
     elseif event.kind == "command" then
       host("command_done", event.id, execute(event.statement))
     end

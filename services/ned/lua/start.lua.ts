@@ -10,6 +10,9 @@ local PROTO_LOG = -13
 local SERVER_RIGHTS = 0xef
 local MAX_NAME = 16
 
+-- Tables of capabilities with functions, by the ids of their tasks.
+local launches = {}
+
 local App_env = {}
 App_env.__index = App_env
 ned.App_env = App_env
@@ -65,12 +68,25 @@ function App_env:log_capability(program)
   return factory:create(PROTO_LOG, tag, color, table.unpack(log, 3)), not explicit
 end
 
+-- Names of the capabilities whose values are given at each start of the task (external loading).
+local function late_functions(caps)
+  local names = {}
+  if not ned.late_functions then return names end
+  for name, value in pairs(caps) do
+    if type(name) == "string" and type(value) == "function" then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
 -- Named capabilities for the record, in the order of their names.
-local function named_capabilities(caps)
+local function named_capabilities(caps, late)
   local names, list = {}, {}
-  for name in pairs(caps) do
-    if type(name) == "string" then names[#names + 1] = name
-    else ned.warn("entry [%s] of caps is skipped as names of capabilities are strings", tostring(name)) end
+  for name, value in pairs(caps) do
+    local is_late = ned.late_functions and type(value) == "function"
+    if type(name) == "string" then
+      if is_late == (late == true) then names[#names + 1] = name end
+    elseif not late then ned.warn("entry [%s] of caps is skipped as names of capabilities are strings", tostring(name)) end
   end
   table.sort(names)
   for _, name in ipairs(names) do
@@ -134,8 +150,10 @@ function App_env:start(...)
   end
   local log, default_tag = self:log_capability(argv[1])
   local mem = lookup(self, "mem")
+  local functions = late_functions(caps)
   local id, problem = host("start", {
     argv = argv,
+    functions = functions,
     environment = environment,
     capabilities = named_capabilities(caps),
     log = (ned.cap_id(log)),
@@ -145,7 +163,15 @@ function App_env:start(...)
     where = ned.where(),
   })
   ned.check_result(id, problem)
+  if #functions > 0 then launches[id] = caps end
   return ned.new_task(id)
+end
+
+-- Evaluates the functions of a launch for one start of it.
+function ned.prepare(id)
+  local ok, list = xpcall(named_capabilities, ned.describe_error, launches[id] or {}, true)
+  if ok then host("prepared", list)
+  else host("prepared", {}, list.text) end
 end
 
 -- In the original this refers to something that does not exist, and fails.

@@ -49,10 +49,11 @@ function methods.exit_handler(self, fn)
   return false
 end
 
-function ned.run_exit_handler(id, code)
+-- again: the task may be started once more, and end once more.
+function ned.run_exit_handler(id, code, again)
   local fn = handlers[id]
   if not fn or fn == true then return end
-  handlers[id] = true
+  if not again then handlers[id] = true end
   local ok, message = xpcall(fn, ned.describe_error, code)
   if not ok then ned.report(message) end
 end

@@ -121,6 +121,7 @@ export class FakeLab implements AsyncDisposable {
         doorbells: new Doorbells(dir.path),
         parent: undefined,
         memAlloc: undefined,
+        external: false,
         files: new Files(nedIpc, new Map()),
         signal: this.#stop.signal,
         stdout: { write: async (data) => void this.records.push(JSON.parse(String(data))) },

@@ -1,0 +1,78 @@
+/**
+ * `l4lab component TASK`: fetches a task's launch record from the broker and becomes that task, in this
+ * very process.
+ *
+ * When the broker goes away the task goes on; the calls below find the broker again when it is back.
+ */
+import { hostname } from 'node:os';
+import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { toL4Error } from '#common/ipc/errors';
+import { Lifeline } from '#common/shm/lifeline';
+import { randomName } from '#common/shm/run_dir';
+import { VERSION } from '#common/version';
+import type { l4lab as m } from '../../../proto/gen/messages.js';
+import { awaitSecret, type BrokerConnection, connect, explain } from '../broker_client.ts';
+import { brokerDir, useLab } from '../registry.ts';
+import { RunningComponent } from './running.ts';
+import { StopRequest } from './stop_request.ts';
+
+/** Longest deadline of a timer: the script may take as long as it likes to start the task. */
+const NO_LIMIT_MS = 2 ** 31 - 1;
+const SAY_MS = 1000;
+const EXIT_SIGTERM = 143;
+
+/** Runs the task to its end and returns its exit status. Throws UsageError when the broker refuses. */
+export async function component(task: string, options: { readonly runDir?: string }): Promise<number> {
+  const dir = resolve(brokerDir(options.runDir));
+  const say = (text: string) => console.error(`l4lab: component '${task}': ${text}`);
+  const stop = new StopRequest();
+  const lab = useLab(dir);
+  const instance = randomName();
+  const lifeline = new Lifeline(dir, instance);
+  let connection: BrokerConnection | undefined;
+  try {
+    const secret = await awaitSecret(dir, say, stop.signal);
+    if (!secret) return EXIT_SIGTERM;
+    connection = connect(dir, secret, (text) => {
+      if (text.startsWith('Broker.Fetch')) say(text);
+    });
+    const record = await fetchRecord(connection, { task, instance }, stop.signal, say);
+    if (!record) return EXIT_SIGTERM;
+    const status = await new RunningComponent({ connection, record, dir, instance, stop, say }).run();
+    // A program may leave timers and handles behind; its end is the end of the process.
+    setImmediate(() => process.exit(status));
+    return status;
+  } finally {
+    connection?.ipc.close();
+    lifeline.close();
+    lab.release();
+  }
+}
+
+/** Waits until the script has started the task; undefined: we are to end before that. */
+async function fetchRecord(
+  { broker }: BrokerConnection,
+  what: { readonly task: string; readonly instance: string },
+  signal: AbortSignal,
+  say: (text: string) => void,
+): Promise<m.LaunchRecord | undefined> {
+  const request = { ...what, version: VERSION, host: hostname(), pid: process.pid };
+  for (;;) {
+    const timer = setTimeout(() => void sayWhy().catch(() => {}), SAY_MS);
+    const sayWhy = async (): Promise<void> => {
+      const { text } = await broker.health({ task: what.task }, { deadlineMs: SAY_MS });
+      say(`waiting for ned to start it: ${text}`);
+    };
+    try {
+      return await broker.fetch(request, { signal, deadlineMs: NO_LIMIT_MS });
+    } catch (err) {
+      if (signal.aborted) return undefined;
+      // The broker ended meanwhile: it may come back.
+      if (toL4Error(err).code !== 'IPC_SERVER_DIED') throw explain(err, `start '${what.task}'`);
+      await sleep(SAY_MS / 10);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

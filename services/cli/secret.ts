@@ -1,0 +1,40 @@
+/** Where the secret of an external lab comes from. */
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { LabSecret } from '#common/broker/secret';
+import { UsageError } from './problem.ts';
+import { SECRET } from './registry.ts';
+
+/** L4LAB_SECRET_FILE, then L4LAB_SECRET; undefined: neither is set. Throws UsageError. */
+export function givenSecret(env: NodeJS.ProcessEnv): LabSecret | undefined {
+  if (env.L4LAB_SECRET_FILE) return new LabSecret(readSecret(env.L4LAB_SECRET_FILE));
+  return env.L4LAB_SECRET ? new LabSecret(env.L4LAB_SECRET) : undefined;
+}
+
+/** The given secret, or the one that the broker has left in its directory; undefined: not there (yet). */
+export function findSecret(dir: string, env: NodeJS.ProcessEnv): LabSecret | undefined {
+  const path = join(dir, SECRET);
+  return givenSecret(env) ?? (existsSync(path) ? new LabSecret(readSecret(path)) : undefined);
+}
+
+/** The broker's secret. Without a given one it makes one, for components of the same user. */
+export function brokerSecret(dir: string, env: NodeJS.ProcessEnv): { secret: LabSecret; made: boolean } {
+  const given = givenSecret(env);
+  if (given) return { secret: given, made: false };
+  const found = findSecret(dir, {});
+  if (found) return { secret: found, made: true };
+  const text = randomBytes(32).toString('hex');
+  writeFileSync(join(dir, SECRET), `${text}\n`, { mode: 0o600 });
+  return { secret: new LabSecret(text), made: true };
+}
+
+function readSecret(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (err) {
+    throw new UsageError(
+      `Cannot read the lab's secret: ${(err as Error).message} (L4LAB_SECRET_FILE names it)`,
+    );
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * Notices the end of a process that is nobody's child: a FIFO `<run dir>/b/<name>` that the process holds
+ * open. When it ends, however that comes, the kernel closes the FIFO and the watcher reads end-of-file.
+ * Works between containers that share the run directory; needs no heartbeats.
+ */
+import { closeSync, constants, openSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import * as libc from './libc.ts';
+import { isRandomName } from './run_dir.ts';
+
+const SOME_BYTES = new Uint8Array(64);
+
+function pathOf(runDir: string, name: string): string {
+  if (!isRandomName(name)) throw new Error('Cannot use lifeline as its name must be 32 hex digits');
+  return join(runDir, 'b', name);
+}
+
+/** Held by the process that is watched, until its very end. */
+export class Lifeline {
+  readonly #path: string;
+  readonly #fd: number;
+
+  /** Makes the FIFO. */
+  constructor(runDir: string, name: string) {
+    this.#path = pathOf(runDir, name);
+    libc.mkfifo(this.#path, 0o600);
+    // For reading as well: opening must not wait for the watcher, and its end must not concern us.
+    this.#fd = openSync(this.#path, constants.O_RDWR | constants.O_NONBLOCK);
+  }
+
+  /** As the end of the process does it; the FIFO goes as well. */
+  close(): void {
+    closeSync(this.#fd);
+    rmSync(this.#path, { force: true });
+  }
+}
+
+/** The watcher's end. */
+export class LifelineWatch {
+  readonly #path: string;
+  readonly #fd: number;
+  readonly #watch: { close(): void };
+  readonly #onEnd: () => void;
+  #ended = false;
+
+  /** Calls `onEnd` once, from the event loop or from `check`. Throws when there is no such FIFO. */
+  constructor(runDir: string, name: string, onEnd: () => void) {
+    this.#path = pathOf(runDir, name);
+    this.#fd = openSync(this.#path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+    this.#onEnd = onEnd;
+    this.#watch = libc.watchReadable(this.#fd, () => void this.check());
+  }
+
+  /** True as long as the other process lives. */
+  check(): boolean {
+    if (this.#ended) return false;
+    let got: number;
+    do got = libc.tryRead(this.#fd, SOME_BYTES);
+    while (got > 0);
+    // 0 is end-of-file; nothing to read but a writer is -1 (EAGAIN).
+    if (got !== 0) return true;
+    this.close();
+    this.#onEnd();
+    return false;
+  }
+
+  /** Stops watching and removes the FIFO. */
+  close(): void {
+    this.leave();
+    rmSync(this.#path, { force: true });
+  }
+
+  /** Stops watching; another watcher may come. */
+  leave(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#watch.close();
+    closeSync(this.#fd);
+  }
+}

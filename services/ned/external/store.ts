@@ -1,0 +1,47 @@
+/**
+ * Files `<run dir>/t/<instance>`: who is which task. With them a broker that was ended and is started again
+ * knows the components that went on, and the ones that ended meanwhile.
+ */
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { isRandomName } from '#common/shm/run_dir';
+import { l4lab as m } from '../../../proto/gen/messages.js';
+import type { TaskRecord } from '../tasks.ts';
+import type { InstanceFacts } from './instance.ts';
+
+export interface Stored extends InstanceFacts {
+  readonly record: m.LaunchRecord;
+}
+
+export class InstanceStore {
+  readonly #dir: string;
+
+  constructor(runDir: string) {
+    this.#dir = join(runDir, 't');
+  }
+
+  /** The file is complete or not there: a crash in between leaves no half of it. */
+  save({ id, host, pid }: InstanceFacts, record: TaskRecord): void {
+    const path = join(this.#dir, id);
+    writeFileSync(`${path}.new`, m.InstanceRecord.encode({ record, host, pid }).finish(), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+
+  remove(id: string): void {
+    rmSync(join(this.#dir, id), { force: true });
+  }
+
+  /** Everything that was saved and not removed. */
+  load(): Stored[] {
+    const stored: Stored[] = [];
+    for (const id of readdirSync(this.#dir).filter(isRandomName)) {
+      try {
+        const { record, host, pid } = m.InstanceRecord.decode(readFileSync(join(this.#dir, id)));
+        if (record?.launch) stored.push({ id, host, pid, record: record as m.LaunchRecord });
+      } catch {
+        // The launch record of ned itself, or nothing that we wrote.
+      }
+    }
+    return stored;
+  }
+}
