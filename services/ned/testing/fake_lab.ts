@@ -81,6 +81,7 @@ export class FakeLab implements AsyncDisposable {
   readonly records: LogRecord[] = [];
   readonly status: Promise<number>;
   readonly ipc: Ipc;
+  readonly runDir: string;
   readonly lab: Capability;
   readonly #stop = new AbortController();
   readonly #cleanUp: () => void;
@@ -88,6 +89,7 @@ export class FakeLab implements AsyncDisposable {
   /** Starts ned with files for its rom; `words` is its command line. */
   constructor(files: Record<string, string>, programs: Record<string, FakeProgram>, ...words: string[]) {
     const dir = testRunDir();
+    this.runDir = dir.path;
     const rom = mkdtempSync(join(tmpdir(), 'l4lab-rom-'));
     for (const [name, text] of Object.entries(files)) writeFileSync(join(rom, name), text);
     const lab = createGate();
@@ -110,7 +112,7 @@ export class FakeLab implements AsyncDisposable {
         name: 'ned',
         task,
         argv: ['ned', ...words],
-        environment: new Map([['L4LAB_ROM', rom]]),
+        environment: new Map([['L4LAB_ROM', rom], ...this.variables()]),
         capNames: ['lab'],
         caps: new Map(),
         serverEnds: new Map([['lab', lab]]),
@@ -132,6 +134,11 @@ export class FakeLab implements AsyncDisposable {
       new FakeBackend(dir.path, programs),
     );
     this.status = ned.run();
+  }
+
+  /** Further variables of ned. */
+  protected variables(): [string, string][] {
+    return [];
   }
 
   /** The lines of one tag, or of all, as `text`. */
