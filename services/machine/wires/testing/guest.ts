@@ -58,7 +58,7 @@ export function testHost(): WireHost & { readonly lines: string[] } {
 }
 
 export class TestGuest implements WireEnd {
-  readonly mac = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
+  readonly mac: Uint8Array;
   ip = 0x0a00020f;
   /** Where all its IPv4 frames go: libslirp's, unless a test has asked by ARP. */
   gateway = Uint8Array.of(0x52, 0x55, 10, 0, 2, 2);
@@ -75,7 +75,8 @@ export class TestGuest implements WireEnd {
   readonly #listeners = new Set<(frame: Uint8Array) => void>();
   #id = 1;
 
-  constructor(host: WireHost, wire: Wire) {
+  constructor(host: WireHost, wire: Wire, mac = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56)) {
+    this.mac = mac;
     this.#arena = host.arena;
     this.#wire = wire;
     this.#out = host.arena.mapPrivate(4096);
@@ -217,7 +218,8 @@ export class TestGuest implements WireEnd {
       const datagram = udpOf(frame, 68);
       if (datagram === undefined) return undefined;
       const message = decodeDhcp(datagram, 0, datagram.length);
-      return message.xid === xid && dhcpType(message) === answer ? message : undefined;
+      if (message.xid !== xid || !Buffer.from(message.chaddr).equals(this.mac)) return undefined;
+      return dhcpType(message) === answer ? message : undefined;
     });
   }
 

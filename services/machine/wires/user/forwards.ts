@@ -48,6 +48,11 @@ export class Forwards {
     return this.#rules.length;
   }
 
+  /** Guest-side addresses, each once. */
+  get guestAddresses(): number[] {
+    return Array.from(this.#guestIps, (address) => address >>> 0);
+  }
+
   /** True when `address` is the guest-side address of a forward. */
   has(address: number): boolean {
     return this.#guestIps.includes(address | 0);

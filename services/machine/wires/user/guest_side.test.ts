@@ -2,11 +2,13 @@ import { describe, expect, it } from 'vitest';
 import { Memory } from '#common/memory';
 import { put16 } from '#common/wire/bytes';
 import { pseudoSum, pseudoSum6 } from '#common/wire/checksum';
+import { DHCP_OPTION, DHCP_TYPE, decodeDhcp, encodeDhcp } from '#common/wire/dhcp';
+import { u8Option } from '#common/wire/dhcp_options';
 import { DNS_TYPE, decodeDns, encodeDns } from '#common/wire/dns';
 import { ETHERTYPE, emitEthernet } from '#common/wire/ethernet';
-import { emitIpv4, parseIpv4 } from '#common/wire/ipv4';
+import { emitIpv4, ipv4ChecksumOk, ipv4Destination, ipv4Source, parseIpv4 } from '#common/wire/ipv4';
 import { checkIpv6, emitIpv6, parseIpv6 } from '#common/wire/ipv6';
-import { emitUdp, UDP, udpDestination } from '#common/wire/udp';
+import { emitUdp, UDP, udpChecksumOk, udpDestination, udpSource } from '#common/wire/udp';
 import { parseGuestForward } from '../options.ts';
 import { Forwards } from './forwards.ts';
 import { DONE, GuestSide, PASS } from './guest_side.ts';
@@ -16,6 +18,7 @@ import { DEFAULT_NETWORK } from './network.ts';
 const FRAME = 0;
 const REPLY = 2048;
 const GUEST = parseIpv4('10.0.2.15') as number;
+const CLIENT = Uint8Array.of(0x52, 0x54, 0, 0, 0, 9);
 const MIRROR = parseIpv4('10.0.2.100') as number;
 
 function setup() {
@@ -33,6 +36,12 @@ function putQuery(memory: Memory, at: number, name: string): number {
   const question = { name, type: DNS_TYPE.A, class: 1 };
   const message = { id: 9, flags: 0, questions: [question], answers: [], authorities: [], additionals: [] };
   return encodeDns(message, memory.u8, at);
+}
+
+function putDiscover(memory: Memory, at: number, broadcast: boolean): number {
+  const options = new Map([[DHCP_OPTION.MESSAGE_TYPE as number, u8Option(DHCP_TYPE.DISCOVER)]]);
+  const zero = { secs: 0, ciaddr: 0, yiaddr: 0, siaddr: 0, giaddr: 0 };
+  return encodeDhcp({ op: 1, xid: 77, broadcast, chaddr: CLIENT, options, ...zero }, memory.u8, at);
 }
 
 function putUdp(memory: Memory, destination: number, port: number, payload: (at: number) => number): number {
@@ -64,6 +73,48 @@ describe('GuestSide.outbound()', () => {
     const { memory, side, replies } = setup();
     const length = putUdp(memory, DEFAULT_NETWORK.dns, 53, (at) => putQuery(memory, at, 'other.lab'));
     expect([side.outbound(FRAME, length), replies]).toEqual([PASS, []]);
+  });
+
+  it('answers DHCP by unicast to the client, or by broadcast when it asks for that', () => {
+    const { memory, side, replies } = setup();
+    const { u8 } = memory;
+    for (const broadcast of [false, true]) {
+      const length = putUdp(memory, 0xffffffff, 67, (at) => putDiscover(memory, at, broadcast));
+      expect(side.outbound(FRAME, length)).toBe(DONE);
+      const size = replies.pop() as number;
+      const mac = broadcast ? new Uint8Array(6).fill(0xff) : CLIENT;
+      expect(u8.slice(REPLY, REPLY + 6)).toEqual(mac);
+      expect([ipv4Source(u8, REPLY + 14), udpSource(u8, REPLY + 34), udpDestination(u8, REPLY + 34)]).toEqual(
+        [DEFAULT_NETWORK.gateway, 67, 68],
+      );
+      const to = broadcast ? 0xffffffff : GUEST;
+      expect(ipv4Destination(u8, REPLY + 14)).toBe(to);
+      expect(ipv4ChecksumOk(u8, REPLY + 14, 20)).toBe(true);
+      expect(udpChecksumOk(u8, REPLY + 34, DEFAULT_NETWORK.gateway, to)).toBe(true);
+      const offer = decodeDhcp(u8, REPLY + 42, size - 42);
+      expect(offer).toMatchObject({ xid: 77, yiaddr: GUEST, chaddr: CLIENT, broadcast });
+    }
+  });
+
+  it('drops damaged and fragmented DHCP messages, and never leaves one to slirp', () => {
+    const { memory, side, replies } = setup();
+    const { u8 } = memory;
+    const breaks: (() => void)[] = [
+      () => u8.fill(0, FRAME + 42 + 236, FRAME + 42 + 240),
+      () => put16(u8, FRAME + 40, 0x1234),
+      () => put16(u8, FRAME + 38, 7),
+      () => put16(u8, FRAME + 24, 0x1234),
+      () => put16(u8, FRAME + 20, 0x2000),
+    ];
+    for (const damage of breaks) {
+      for (const to of [DEFAULT_NETWORK.gateway, 0xffffffff, 0x0a0002ff]) {
+        const length = putUdp(memory, to, 67, (at) => putDiscover(memory, at, false));
+        damage();
+        expect([side.outbound(FRAME, length), replies]).toEqual([DONE, []]);
+      }
+    }
+    const elsewhere = putUdp(memory, 0x08080808, 67, (at) => putDiscover(memory, at, false));
+    expect(side.outbound(FRAME, elsewhere)).toBe(PASS);
   });
 
   it('drops fragments to a forwarded address and says so once', () => {

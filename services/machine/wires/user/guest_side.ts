@@ -1,13 +1,15 @@
 /**
  * What happens to a frame of the guest before libslirp sees it, and to a frame of libslirp before the guest sees it.
  *
- * Fixed names are answered here, forwarded addresses answer ARP and ping here and are translated; DNS
+ * DHCP and fixed names are answered here, forwarded addresses answer ARP and ping here and are translated; DNS
  * queries that the host cannot carry are answered SERVFAIL instead of being left to time out. All on integers
- * over the machine's memory; only DNS messages become objects.
+ * over the machine's memory; only DHCP and DNS messages become objects.
  */
 
 import type { Memory } from '#common/memory';
-import { ARP_REQUEST, arpTargetIp, checkArp } from '#common/wire/arp';
+import { ARP_REPLY, ARP_REQUEST, arpTargetIp, checkArp } from '#common/wire/arp';
+import { get16 } from '#common/wire/bytes';
+import { DHCP_SERVER_PORT } from '#common/wire/dhcp';
 import { DNS_PORT } from '#common/wire/dns';
 import { ETH, ETHERTYPE, etherType } from '#common/wire/ethernet';
 import { checkIcmp, ICMP, ICMP_TYPE } from '#common/wire/icmp';
@@ -16,18 +18,24 @@ import {
   formatIpv4,
   IP_PROTOCOL,
   IPV4,
+  IPV4_OFFSET_MASK,
+  ipv4ChecksumOk,
   ipv4Destination,
+  ipv4Source,
   ipv4TotalLength,
   isFragment,
 } from '#common/wire/ipv4';
 import { checkIpv6, IPV6 } from '#common/wire/ipv6';
 import { checkTcp } from '#common/wire/tcp';
-import { checkUdp, UDP, udpDestination } from '#common/wire/udp';
+import { checkUdp, UDP, udpChecksumOk, udpDestination } from '#common/wire/udp';
+import type { Clock } from './dhcp_leases.ts';
+import { DhcpServer } from './dhcp_server.ts';
 import { type Forwards, FRAGMENT, NO_SUCH_PORT } from './forwards.ts';
 import { decodeQuery, encodeServfail, type FixedNames } from './names.ts';
 import type { UserNetwork } from './network.ts';
 import {
   arpReply,
+  dhcpReply,
   echoReply,
   tcpReset,
   UDP4_PAYLOAD,
@@ -40,6 +48,8 @@ import {
 /** What to do with a guest's frame: give it to slirp as it is; it is done; or (0 and up) translate for that forward. */
 export const PASS = -1;
 export const DONE = -2;
+/** An ARP reply: give it to slirp, which may have frames waiting for it. */
+export const RESOLVES = -3;
 
 /** Lines about a guest's frames before the log is spared. */
 const MAX_WARNINGS = 100;
@@ -54,6 +64,7 @@ export interface ReplySink {
 export class GuestSide {
   readonly #memory: Memory;
   readonly #network: UserNetwork;
+  readonly #dhcp: DhcpServer;
   readonly #names: FixedNames;
   readonly #forwards: Forwards;
   readonly #replies: ReplySink;
@@ -67,16 +78,18 @@ export class GuestSide {
     forwards: Forwards,
     replies: ReplySink,
     warn: (text: string) => void,
+    now: Clock = () => performance.now(),
   ) {
     this.#memory = memory;
     this.#network = network;
+    this.#dhcp = new DhcpServer(network, forwards.guestAddresses, now, (text) => this.#once(text));
     this.#names = names;
     this.#forwards = forwards;
     this.#replies = replies;
     this.#warn = warn;
   }
 
-  /** Decides on a frame of the guest: `PASS`, `DONE`, or the index of the forward that `translate` is to be called for. */
+  /** Decides on a frame of the guest: `PASS`, `DONE`, `RESOLVES`, or the index of the forward that `translate` is to be called for. */
   outbound(frame: number, length: number): number {
     if (length < ETH.HEADER) return DONE;
     const type = etherType(this.#memory.u8, frame);
@@ -107,8 +120,9 @@ export class GuestSide {
   #arp(frame: number, length: number): number {
     const { u8 } = this.#memory;
     const arp = frame + ETH.HEADER;
-    if (checkArp(u8, arp, length - ETH.HEADER) !== ARP_REQUEST || !this.#isOurs(arpTargetIp(u8, arp)))
-      return PASS;
+    const operation = checkArp(u8, arp, length - ETH.HEADER);
+    if (operation === ARP_REPLY) return RESOLVES;
+    if (operation !== ARP_REQUEST || !this.#isOurs(arpTargetIp(u8, arp))) return PASS;
     return this.#reply((out) => arpReply(u8, frame, out));
   }
 
@@ -127,6 +141,8 @@ export class GuestSide {
     const payload = ipv4TotalLength(u8, ip) - header;
     const protocol = u8[ip + IPV4.PROTOCOL];
     const address = ipv4Destination(u8, ip);
+    if (protocol === IP_PROTOCOL.UDP && this.#isDhcp(ip, ip + header, payload, address))
+      return this.#answerDhcp(ip, header, payload);
     if (protocol === IP_PROTOCOL.UDP && address === this.#network.dns && !isFragment(u8, ip)) {
       const udp = ip + header;
       if (this.#dns(frame, udp, checkUdp(u8, udp, payload), UDP4_PAYLOAD, udpReply)) return DONE;
@@ -142,6 +158,27 @@ export class GuestSide {
       return DONE;
     }
     return match >= 0 ? match : PASS;
+  }
+
+  /** Everything that libslirp's DHCP server would listen to, fragments too: there must be one server only. */
+  #isDhcp(ip: number, udp: number, length: number, address: number): boolean {
+    const { u8 } = this.#memory;
+    const { network, mask, gateway } = this.#network;
+    if (address !== gateway && address !== 0xffffffff && address !== (network | ~mask) >>> 0) return false;
+    const first = (get16(u8, ip + IPV4.FRAGMENT) & IPV4_OFFSET_MASK) === 0;
+    return first && length >= UDP.HEADER && udpDestination(u8, udp) === DHCP_SERVER_PORT;
+  }
+
+  /** Fragments and damaged datagrams are dropped: clients repeat themselves. */
+  #answerDhcp(ip: number, header: number, length: number): number {
+    const { u8 } = this.#memory;
+    const udp = ip + header;
+    const size = checkUdp(u8, udp, length);
+    if (size < 0 || isFragment(u8, ip) || !ipv4ChecksumOk(u8, ip, header)) return DONE;
+    if (!udpChecksumOk(u8, udp, ipv4Source(u8, ip), ipv4Destination(u8, ip))) return DONE;
+    return this.#reply((out) =>
+      dhcpReply(u8, udp + UDP.HEADER, size, this.#dhcp, this.#network.gateway, out),
+    );
   }
 
   #ipv6(frame: number, length: number): number {

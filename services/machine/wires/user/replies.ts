@@ -1,5 +1,5 @@
 /**
- * Frames that the user wire answers itself, beside libslirp: ARP, ping, TCP reset and DNS.
+ * Frames that the user wire answers itself, beside libslirp: ARP, ping, TCP reset, DHCP and DNS.
  *
  * Each function reads the guest's frame and writes the reply to another place of the same memory; it returns the
  * reply's length. Headers of the guest's frame have been checked by the caller.
@@ -8,12 +8,21 @@
 import { ARP, ARP_REPLY, arpSenderIp, arpTargetIp, emitArpFrame } from '#common/wire/arp';
 import { get16, get32, put32 } from '#common/wire/bytes';
 import { pseudoSum, pseudoSum6 } from '#common/wire/checksum';
+import {
+  DHCP_CLIENT_PORT,
+  DHCP_SERVER_PORT,
+  type DhcpMessage,
+  decodeDhcp,
+  encodeDhcp,
+} from '#common/wire/dhcp';
 import { ETH, ETHERTYPE, emitEthernet, MAC_LENGTH } from '#common/wire/ethernet';
 import { emitEcho, ICMP, ICMP_TYPE } from '#common/wire/icmp';
 import { emitIpv4, IP_PROTOCOL, IPV4, ipv4Destination, ipv4Source, ipv4TotalLength } from '#common/wire/ipv4';
 import { emitIpv6, IPV6 } from '#common/wire/ipv6';
+import { MalformedError } from '#common/wire/malformed';
 import { emitTcp, TCP, TCP_FLAG, tcpAcknowledgment, tcpSequence } from '#common/wire/tcp';
 import { emitUdp, UDP } from '#common/wire/udp';
+import { type DhcpServer, dhcpDestination } from './dhcp_server.ts';
 
 /** MAC address of an IPv4 address of the network, as libslirp makes them: 52:55 and the address. */
 export function macOf(address: number): Uint8Array {
@@ -136,6 +145,39 @@ function answer(bytes: Uint8Array, udp: number, at: number, payloadLength: numbe
   const [from, to] = [get16(bytes, udp + UDP.DESTINATION), get16(bytes, udp + UDP.SOURCE)];
   emitUdp(bytes, at, from, to, payloadLength, pseudo);
   return at + UDP.HEADER + payloadLength;
+}
+
+const BROADCAST = new Uint8Array(MAC_LENGTH).fill(0xff);
+
+/** What `server` (at address `us`) says to the DHCP message in `length` bytes at `at`; 0: nothing. */
+export function dhcpReply(
+  bytes: Uint8Array,
+  at: number,
+  length: number,
+  server: DhcpServer,
+  us: number,
+  out: number,
+): number {
+  const request = dhcpMessage(bytes, at, length);
+  const reply = request && server.answer(request);
+  if (request === undefined || reply === undefined) return 0;
+  const size = encodeDhcp(reply, bytes, out + UDP4_PAYLOAD);
+  const to = dhcpDestination(reply, request);
+  const mac = to === 0xffffffff ? BROADCAST : request.chaddr;
+  const ip = emitEthernet(bytes, out, mac, macOf(us), ETHERTYPE.IPV4);
+  const udp = emitIpv4(bytes, ip, UDP.HEADER + size, IP_PROTOCOL.UDP, us, to);
+  const pseudo = pseudoSum(us, to, IP_PROTOCOL.UDP, UDP.HEADER + size);
+  emitUdp(bytes, udp, DHCP_SERVER_PORT, DHCP_CLIENT_PORT, size, pseudo);
+  return UDP4_PAYLOAD + size;
+}
+
+function dhcpMessage(bytes: Uint8Array, at: number, length: number): DhcpMessage | undefined {
+  try {
+    return decodeDhcp(bytes, at, length);
+  } catch (err) {
+    if (err instanceof MalformedError) return undefined;
+    throw err;
+  }
 }
 
 /**

@@ -101,6 +101,15 @@ export class Slirp {
     this.#lib.input(this.#instance, this.#arena.address + offset, length);
   }
 
+  /**
+   * Sends what waits for the MAC address that the guest has just told, without looking at sockets. slirp remembers 16
+   * guests; by the next turn others may have taken the place, and it asks but once for a packet and drops it after 1 s.
+   */
+  flush(): void {
+    this.#lib.pollfdsPoll(this.#instance, 1, this.#getRevents, 0);
+    this.#needFill = true;
+  }
+
   /** One non-blocking turn over at most `maxSockets` ready descriptors. True when anything was done. */
   turn(maxSockets: number): boolean {
     const now = performance.now();

@@ -1,8 +1,8 @@
 /**
  * The wire `user`: a network of the NIC's own behind libslirp, as QEMU's `-netdev user`.
  *
- *     NIC ── transmit ──> guest side (fixed names, forwards) ──> libslirp ──> host sockets
- *     NIC <── receive ─── frame ring <── guest side <─────────── libslirp <── host sockets
+ *     NIC ── transmit ──> guest side (DHCP, fixed names, forwards) ──> libslirp ──> host sockets
+ *     NIC <── receive ─── frame ring <── guest side <───────────────── libslirp <── host sockets
  *
  * Loss is avoided by not asking: while frames wait for the NIC, or the ring has no room for what ready sockets
  * may bring, libslirp is not turned, the sockets fill up and the hosts' TCP slows down.
@@ -15,7 +15,7 @@ import { FrameRing, MAX_SLOT_FRAME } from '../frame_ring.ts';
 import type { WireHost } from '../host.ts';
 import { memcpy } from '../libc.ts';
 import { type ForwardRule, Forwards } from './forwards.ts';
-import { DONE, GuestSide, PASS } from './guest_side.ts';
+import { DONE, GuestSide, PASS, RESOLVES } from './guest_side.ts';
 import { libslirp } from './libslirp.ts';
 import { FixedNames } from './names.ts';
 import { DEFAULT_NETWORK, type UserNetwork } from './network.ts';
@@ -89,6 +89,7 @@ export class UserWire implements Wire {
   transmit(offset: number, length: number): void {
     const verdict = this.#guestSide.outbound(offset, length);
     if (verdict === PASS) this.#slirp.input(offset, length);
+    else if (verdict === RESOLVES) this.#resolve(offset, length);
     else if (verdict !== DONE) this.#forward(offset, length, verdict);
     this.#wakeIfAsleep();
   }
@@ -134,6 +135,11 @@ export class UserWire implements Wire {
 
   #wakeIfAsleep(): void {
     if (this.#asleep) this.#wake();
+  }
+
+  #resolve(offset: number, length: number): void {
+    this.#slirp.input(offset, length);
+    this.#slirp.flush();
   }
 
   /** A private copy, because the guest's stack may send the same bytes again. */
