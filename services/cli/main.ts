@@ -4,6 +4,7 @@ import { L4Error } from '#common/ipc/errors';
 import { VERSION } from '#common/version';
 import { type BrokerOptions, broker } from './broker.ts';
 import { component } from './component/component.ts';
+import { type ComposeOptions, compose } from './generate/compose.ts';
 import { health } from './health.ts';
 import { type LogsOptions, logs } from './logs.ts';
 import { isSystemError, systemProblem, UsageError } from './problem.ts';
@@ -96,6 +97,17 @@ function program(finish: (status: number) => void): Command {
     .option('--run-dir <dir>', RUN_DIR_TEXT)
     .addHelpText('after', SECRET_TEXT)
     .action(async (task: string, options: { runDir?: string }) => finish(await health(task, options)));
+
+  labCommand(l4lab.command('compose'))
+    .description('writes a compose file for a ned script: one container for each component')
+    .option('--web <name>', 'adds a web server that answers to this name, e.g. ftp.de.debian.org')
+    .addHelpText(
+      'after',
+      '\nExample:\n  l4lab compose net.cfg > docker-compose.yml\nThe script runs, and nothing that it starts: what waits for a server must be a function.\n',
+    )
+    .action(async (script: string, args: string[], options: ComposeOptions) =>
+      finish(await compose(script, args, options)),
+    );
 
   l4lab
     .command('ps')

@@ -157,6 +157,7 @@ export class Task {
       ended: this.endedAt,
       capabilities: this.capabilities.map(({ name }) => name ?? ''),
       host: this.process?.host ?? '',
+      served: this.capabilities.filter(({ server }) => server).map(({ name }) => name ?? ''),
     };
   }
 }

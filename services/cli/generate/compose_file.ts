@@ -14,7 +14,9 @@ export interface ComposeLab {
   readonly broker: readonly string[];
   readonly components: readonly Component[];
   /** Directories of this machine that ned reads: mount point by path. */
-  readonly mounts?: readonly string[];
+  readonly mounts: readonly string[];
+  /** The image is built of the directory that the file is in. */
+  readonly builds: boolean;
   /** A web server beside the lab that answers to this name; undefined: none. */
   readonly web?: string;
 }
@@ -59,9 +61,9 @@ export function composeFile(lab: ComposeLab): string {
   return `# Made by: ${lab.command}\n${HEAD}\nservices:\n${services.join('\n')}${TAIL}`;
 }
 
-function nedService({ broker, mounts = [] }: ComposeLab): string {
+function nedService({ broker, mounts, builds }: ComposeLab): string {
   return service('ned', [
-    'build: {context: ., dockerfile: deploy/docker/Dockerfile}',
+    ...(builds ? ['build: {context: ., dockerfile: deploy/docker/Dockerfile}'] : []),
     `command: ${list(broker)}`,
     `volumes: ${list(['run:/run/l4lab', ...mounts])}`,
     'network_mode: none',

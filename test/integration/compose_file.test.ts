@@ -1,0 +1,39 @@
+/** `l4lab compose`: the committed file is what it writes, and scripts that it cannot read. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ROOT, TestBed } from './harness.ts';
+
+const SCRIPT = 'deploy/labs/compose/compose.cfg';
+
+describe('l4lab compose', { timeout: 30_000 }, () => {
+  let bed: TestBed;
+  beforeEach(() => {
+    bed = new TestBed();
+  });
+  afterEach(() => bed.close());
+
+  it('writes docker-compose.yml as it is committed, and leaves nothing', async () => {
+    const { status, run } = await bed.done(['compose', '--web', 'ftp.de.debian.org', SCRIPT], { cwd: ROOT });
+    expect([status, run.stderr]).toEqual([0, '']);
+    expect(run.text).toBe(readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8'));
+    expect(bed.files()).toEqual([]);
+  });
+
+  it('says of a script that blocks where it waits and what to write instead', async () => {
+    const { status, run } = await bed.done(['compose', 'deploy/labs/curl/curl.cfg'], { cwd: ROOT });
+    expect(status).toBe(2);
+    expect(run.text).toBe('');
+    expect(run.stderr).toMatch(/as it has not ended after 5 s \(rom\/curl\.cfg:27: waiting for a server on/);
+    expect(run.stderr).toContain('e.g. virtnet = function() return vswitch:create(0) end');
+    expect(bed.files()).toEqual([]);
+  });
+
+  it('mounts a script from elsewhere', async () => {
+    bed.file('net.cfg', 'local L4 = require("L4"); L4.default_loader:start({ caps = {} }, "rom/curl");');
+    const { status, run } = await bed.done(['compose', 'net.cfg', '--nic', 'none']);
+    expect([status, run.stderr]).toEqual([0, '']);
+    expect(run.text).toContain('command: ["broker", "--nic", "none", "/lab/net.cfg"]');
+    expect(run.text).toContain('volumes: ["run:/run/l4lab", "./:/lab:ro"]');
+  });
+});
