@@ -2,13 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildImage, docker, dockerOk, IMAGE, whyNoContainers } from './docker.ts';
+import { buildImage, docker, dockerOk, IMAGE, whyNoCompose } from './docker.ts';
 
 const PROJECT = `l4lab-test-${randomBytes(4).toString('hex')}`;
 const REPLICAS = 4;
 const LABEL = `label=com.docker.compose.project=${PROJECT}`;
 
-const reason = await whyNoContainers();
+const reason = await whyNoCompose();
 if (reason) console.warn(`test/containers: skipped as ${reason}`);
 
 function compose(...args: string[]): Promise<string> {

@@ -63,6 +63,16 @@ export async function whyNoContainers(): Promise<string | undefined> {
   return `no container engine answers (${answer.stderr.trim().split('\n').at(-1)}); node test/containers/engine.mjs start`;
 }
 
+/** Why `docker compose` cannot be used; undefined when it can. The old stand-alone program is not enough. */
+export async function whyNoCompose(): Promise<string | undefined> {
+  const reason = await whyNoContainers();
+  if (reason) return reason;
+  if ((await docker('compose', 'version')).status === 0) return undefined;
+  const problem = 'docker has no compose plugin: node test/containers/engine.mjs start, then eval its env';
+  if (process.env.L4LAB_CONTAINERS === 'required') throw new Error(problem);
+  return problem;
+}
+
 /** Builds the image; layers that are there already are reused. */
 export async function buildImage(): Promise<void> {
   const base = await run(process.execPath, [ENGINE, 'base']);
