@@ -10,6 +10,8 @@ import { fileURLToPath } from 'node:url';
 /** The checkout: three levels above dist/test/bench. */
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const SAMPLE_MS = 50;
+/** A process that has not given itself its task's name yet. */
+const STARTING = '';
 /** Reading the memory map of a process costs it time: only now and then. */
 const MEMORY_EVERY = 20;
 
@@ -151,7 +153,9 @@ export class BenchLab {
           return false;
         }
       })
-      .map((pid) => ({ name: title(Number(pid)), pid: Number(pid) }));
+      .map((pid) => ({ name: title(Number(pid)), pid: Number(pid) }))
+      // Seen again under its name a moment later, with all its CPU time.
+      .filter(({ name }) => name !== STARTING);
     return [{ name: 'l4lab', pid: this.child.pid ?? 0 }, ...tasks];
   }
 
@@ -165,7 +169,7 @@ export class BenchLab {
 function title(pid: number): string {
   try {
     const name = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0')[0]?.trim() ?? '?';
-    return name.includes('/') ? 'starting' : name;
+    return name.includes('/') ? STARTING : name;
   } catch {
     return '?';
   }
