@@ -8,7 +8,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import {
-  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -205,11 +204,6 @@ function isUsed(dir: string): boolean {
   return FileLock.isHeld(join(dir, LOCK)) || FileLock.isHeld(join(dir, COMPONENTS));
 }
 
-/** Labs of versions without locks: their launcher's pid has to do. */
-function isOfOldVersion({ dir, pid, startTicks }: LabRecord): boolean {
-  return !existsSync(join(dir, LOCK)) && processStart(pid) === startTicks;
-}
-
 function recordOf(id: string, dir: string, given: Given): LabRecord {
   const startTicks = processStart(process.pid) ?? 0;
   return { id, dir, pid: process.pid, startTicks, started: Date.now(), ...given };
@@ -227,7 +221,7 @@ export function runningLabs(onCleaned: (dir: string, killed: number) => void = (
   for (const name of readdirSync(base)) {
     const dir = join(base, name);
     const record = readRecord(dir);
-    if (isUsed(dir) || (record && isOfOldVersion(record))) {
+    if (isUsed(dir)) {
       if (record) labs.push(record);
     } else if (record || age(dir) > SETTLE_MS) onCleaned(dir, cleanLeftover(dir));
   }
