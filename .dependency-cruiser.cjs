@@ -25,7 +25,7 @@ module.exports = {
       name: 'data-plane-is-pure',
       comment: 'Rings, registers and frames are plain arithmetic over memory: no Node API.',
       severity: 'error',
-      from: { path: '^dist/services/common/(virtio|nic|wire)/', pathNot: '\\.test\\.js$' },
+      from: { path: '^dist/services/common/(virtio|vnet|nic|wire)/', pathNot: '\\.test\\.js$' },
       to: { dependencyTypes: ['core', 'npm'] },
     },
     {

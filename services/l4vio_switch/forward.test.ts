@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { DROP, type Endpoint } from './endpoint.ts';
-import { ethernet, type MockClient, MockSwitch } from './testing/mock_client.ts';
+import { DROP, type Endpoint } from '#common/vnet/endpoint';
+import { ethernet, type MockClient } from '#common/vnet/testing/mock_client';
+import { MockSwitch } from './testing/mock_switch.ts';
 import type { VlanSpec } from './vlan.ts';
 
 const HEADER = new Uint8Array(12);

@@ -4,63 +4,54 @@
  * Everything per frame is integers in typed arrays. Port numbers: 0 to maxPorts - 1, and maxPorts for the monitor,
  * which is no target of flooding and gets a copy of each frame that was forwarded.
  */
+
+import type { Endpoint } from '#common/vnet/endpoint';
+import { Fabric } from '#common/vnet/fabric';
+import type { SourceFrame } from '#common/vnet/source_frame';
 import { Counters } from './counters.ts';
-import type { Endpoint } from './endpoint.ts';
 import type { Log } from './log.ts';
 import { formatKey } from './mac_address.ts';
 import { KNOWN, keyHi, MacTable, MOVED } from './mac_table.ts';
-import type { PortSet } from './port_set.ts';
-import type { SourceFrame } from './source_frame.ts';
 import { VLAN_NATIVE, type VlanSpec, Vlans } from './vlan.ts';
 
 const NOBODY = -1;
 
-export class Forwarder {
+export class Forwarder extends Fabric {
   /** Number of the monitor port. */
   readonly monitor: number;
   readonly macs: MacTable;
   readonly vlans: Vlans;
   readonly counters: Counters;
   readonly #log: Log;
-  readonly #endpoints: (Endpoint | undefined)[];
   /** Numbers of the ports that exist, monitor excluded: the targets of flooding. */
   readonly #live: Int16Array;
   #liveCount = 0;
-  readonly #touched: Int16Array;
-  readonly #isTouched: Uint8Array;
-  #touchedCount = 0;
 
   constructor(maxPorts: number, log: Log, macs = new MacTable()) {
-    const slots = maxPorts + 1;
+    super(maxPorts + 1);
+    const { slots } = this;
     this.monitor = maxPorts;
     this.macs = macs;
     this.vlans = new Vlans(slots);
     this.counters = new Counters(slots);
     this.#log = log;
-    this.#endpoints = new Array(slots).fill(undefined);
     this.#live = new Int16Array(slots);
-    this.#touched = new Int16Array(slots);
-    this.#isTouched = new Uint8Array(slots);
   }
 
   /** Connects a port. Its number must be free. */
   connect(port: number, endpoint: Endpoint, vlan: VlanSpec): void {
     this.vlans.configure(port, vlan);
     this.counters.reset(port);
-    this.#endpoints[port] = endpoint;
+    this.endpoints[port] = endpoint;
     if (port !== this.monitor) this.#live[this.#liveCount++] = port;
   }
 
   /** Disconnects a port and forgets the addresses behind it. */
   disconnect(port: number): void {
-    this.#endpoints[port] = undefined;
+    this.endpoints[port] = undefined;
     this.macs.flush(port);
     const index = this.#live.subarray(0, this.#liveCount).indexOf(port);
     if (index >= 0) this.#live.copyWithin(index, index + 1, this.#liveCount--);
-  }
-
-  endpoint(port: number): Endpoint | undefined {
-    return this.#endpoints[port];
   }
 
   /** Forwards one frame that came in at port `from`. */
@@ -80,23 +71,6 @@ export class Forwarder {
       this.#flood(from, frame, vlan);
     }
     this.#send(from, this.monitor, frame, vlan);
-  }
-
-  /** The port has something to show to its other side; `publishTouched` will do it. */
-  touch(port: number): void {
-    if (this.#isTouched[port] === 1) return;
-    this.#isTouched[port] = 1;
-    this.#touched[this.#touchedCount++] = port;
-  }
-
-  /** Shows all finished buffers, one index store for each ring. Marks in `wanting` who wants an interrupt. */
-  publishTouched(wanting: PortSet): void {
-    for (let n = 0; n < this.#touchedCount; n++) {
-      const port = this.#touched[n] as number;
-      this.#isTouched[port] = 0;
-      if (this.#endpoints[port]?.publish() === true) wanting.add(port);
-    }
-    this.#touchedCount = 0;
   }
 
   #admits(from: number, frame: SourceFrame): boolean {
@@ -120,7 +94,7 @@ export class Forwarder {
   }
 
   #send(from: number, to: number, frame: SourceFrame, vlan: number): void {
-    const endpoint = this.#endpoints[to];
+    const endpoint = this.endpoints[to];
     if (endpoint === undefined) return;
     const tag = this.vlans.rewrite(from, to, frame.tagged, to === this.monitor);
     const bytes = endpoint.deliver(frame, tag, frame.tagged ? frame.tci : vlan);

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { DROP } from '#common/vnet/endpoint';
+import { ethernet, type MockClient } from '#common/vnet/testing/mock_client';
+import { SCRATCH_BYTES } from '#common/vnet/virtio_port';
 import { BUFFER, lengthOf, setLength } from '#ixl/ixl';
-import { DROP } from './endpoint.ts';
 import { type NicDevice, NicPort } from './nic_port.ts';
-import { ethernet, type MockClient, MockSwitch } from './testing/mock_client.ts';
-import { SCRATCH_BYTES } from './virtio_port.ts';
+import { MockSwitch } from './testing/mock_switch.ts';
 import type { VlanSpec } from './vlan.ts';
 
 /** A NIC whose packet buffers lie in the switch's memory; buffers are numbered from 0. */

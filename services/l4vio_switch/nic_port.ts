@@ -7,11 +7,11 @@
  */
 
 import type { Memory } from '#common/memory';
+import { DROP, type Endpoint } from '#common/vnet/endpoint';
+import { SourceFrame } from '#common/vnet/source_frame';
+import { TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from '#common/vnet/tag';
 import { BUFFER, type IxlDevice, lengthOf, setLength } from '#ixl/ixl';
-import { DROP, type Endpoint } from './endpoint.ts';
 import type { Forwarder } from './forward.ts';
-import { SourceFrame } from './source_frame.ts';
-import { TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from './vlan.ts';
 
 /** Frames of one call to the driver. */
 const BATCH = 32;

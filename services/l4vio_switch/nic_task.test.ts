@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Handlers } from '#common/ipc/service';
 import type { NicPort } from '../../proto/gen/services.js';
 import { NicTask, type NicTaskHost, type TaskEnd } from './nic_task.ts';
-import { listLog } from './testing/mock_client.ts';
+import { listLog } from './testing/mock_switch.ts';
 
 const MAC = '52:54:00:12:34:56';
 const CONTEXT = { rights: 15, task: 'd', signal: new AbortController().signal };

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { PortSpec } from './factory_args.ts';
 import { PortList } from './port_list.ts';
-import { listLog } from './testing/mock_client.ts';
+import { listLog } from './testing/mock_switch.ts';
 
 const SPEC: PortSpec = { name: '', dsMax: 2, monitor: false };
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);

@@ -11,12 +11,13 @@ import { Doorbells } from '#common/shm/doorbell';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { featureSet, NET_F_MAC, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import { queueBytes } from '#common/virtio/layout';
+import { ethernet } from '#common/vnet/testing/mock_client';
 import { Factory, Meta, SwitchStatistics } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { formatMac } from './mac_address.ts';
 import { PORT_STATISTICS, STATISTICS } from './statistics.ts';
 import { Switch } from './switch.ts';
-import { ethernet, listLog } from './testing/mock_client.ts';
+import { listLog } from './testing/mock_switch.ts';
 
 const ENTRIES = 64;
 const SLOT = 2048;

@@ -20,16 +20,16 @@ import {
   NET_F_MAC,
   NET_F_MRG_RXBUF,
 } from '#common/virtio/features';
-import type { Endpoint } from './endpoint.ts';
+import type { Endpoint } from '#common/vnet/endpoint';
+import { Scheduler } from '#common/vnet/scheduler';
+import { SCRATCH_BYTES, VirtioPort } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
 import { Forwarder } from './forward.ts';
 import { type Log, Throttle } from './log.ts';
 import { formatMac } from './mac_address.ts';
 import type { Options } from './options.ts';
 import { type Port, PortList } from './port_list.ts';
-import { Scheduler } from './scheduler.ts';
 import { statisticsBytes, writeStatistics } from './statistics.ts';
-import { SCRATCH_BYTES, VirtioPort } from './virtio_port.ts';
 
 const RX = 0;
 const TX = 1;
@@ -161,7 +161,8 @@ export class Switch {
         nic: port.kind === 'nic',
         memory: this.#env.arena,
         scratch: this.#scratchOf(number),
-        forwarder: this.forwarder,
+        mute: port.kind === 'monitor',
+        fabric: this.forwarder,
         device: {
           fail: (error) => server.device.fail(error.message),
           interrupt: () => server.device.interrupt(),

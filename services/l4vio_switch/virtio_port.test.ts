@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type ClientOptions, ethernet, type MockClient, MockSwitch } from './testing/mock_client.ts';
-import { NIC_ROOM } from './virtio_port.ts';
+import { type ClientOptions, ethernet, type MockClient } from '#common/vnet/testing/mock_client';
+import { NIC_ROOM } from '#common/vnet/virtio_port';
+import { MockSwitch } from './testing/mock_switch.ts';
 
 function pair(
   to: ClientOptions = {},

@@ -2,27 +2,14 @@
  * VLAN membership of ports and what happens to the 802.1Q tag on the way from one port to another.
  *
  * Every port has a VLAN value: an access port its id, a native port 0xffff, a trunk 0xfffe. A trunk also has a set of
- * ids, or carries all. Tags are 4 bytes behind the two MAC addresses: 0x8100, then PCP/DEI/id, both big-endian.
- * [IEEE 802.1Q §9.6]
+ * ids, or carries all.
  */
-import type { Memory } from '#common/memory';
+import { TAG_INSERT, TAG_KEEP, TAG_REMOVE, TAG_REPLACE } from '#common/vnet/tag';
 
 /** VLAN value of a native port, and of an untagged frame as a trunk sees it. */
 export const VLAN_NATIVE = 0xffff;
 /** VLAN value of every trunk port. */
 export const VLAN_TRUNK = 0xfffe;
-
-export const TAG_SIZE = 4;
-/** Byte offset of the tag, or of the ethertype, in a frame. */
-export const TAG_OFFSET = 12;
-/** 0x8100 as a little-endian load of the wire's bytes sees it. */
-export const TPID_LE = 0x0081;
-
-/** What to do with the tag of a frame between two ports. */
-export const TAG_KEEP = 0;
-export const TAG_INSERT = 1;
-export const TAG_REMOVE = 2;
-export const TAG_REPLACE = 3;
 
 /** VLAN configuration of a new port: `access` 1..4094; `trunk` a list of ids, or all; neither: native. */
 export interface VlanSpec {
@@ -88,13 +75,4 @@ export class Vlans {
   #word(port: number, id: number): number {
     return this.#sets[port * SET_WORDS + (id >>> 5)] as number;
   }
-}
-
-/** Writes a tag with that control information (PCP, DEI, id) at `where`. */
-export function writeTag(memory: Memory, where: number, tci: number): void {
-  const { u8 } = memory;
-  u8[where] = 0x81;
-  u8[where + 1] = 0x00;
-  u8[where + 2] = tci >>> 8;
-  u8[where + 3] = tci & 0xff;
 }

@@ -18,10 +18,10 @@ import {
   writePlainHeader,
 } from '#common/virtio/net_header';
 import { DROP, type Endpoint } from './endpoint.ts';
-import type { Forwarder } from './forward.ts';
+import type { Fabric } from './fabric.ts';
 import { RxWriter } from './rx_writer.ts';
 import { SourceFrame } from './source_frame.ts';
-import { TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from './vlan.ts';
+import { growth, TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from './tag.ts';
 
 /** Largest frame that fits a NIC's packet buffer: 2048 bytes less 64 of bookkeeping. */
 export const NIC_ROOM = 1984;
@@ -41,10 +41,12 @@ export interface PortDevice {
 export interface VirtioPortOptions {
   readonly number: number;
   readonly nic: boolean;
+  /** Frames from the driver are taken and dropped: a port that only listens. */
+  readonly mute?: boolean;
   readonly memory: Memory;
   /** Offset of SCRATCH_BYTES bytes of private memory. */
   readonly scratch: number;
-  readonly forwarder: Forwarder;
+  readonly fabric: Fabric;
   readonly device: PortDevice;
 }
 
@@ -53,10 +55,9 @@ export class VirtioPort implements Endpoint {
   readonly #nic: boolean;
   readonly #memory: Memory;
   readonly #tag: number;
-  readonly #forwarder: Forwarder;
+  readonly #fabric: Fabric;
   readonly #device: PortDevice;
   readonly #frame: SourceFrame;
-  /** Frames of the monitor port are taken and dropped. */
   readonly #mute: boolean;
   #rx: DeviceQueue | undefined;
   #tx: DeviceQueue | undefined;
@@ -68,10 +69,10 @@ export class VirtioPort implements Endpoint {
     this.#nic = options.nic;
     this.#memory = options.memory;
     this.#tag = options.scratch + TAG_SCRATCH;
-    this.#forwarder = options.forwarder;
+    this.#fabric = options.fabric;
     this.#device = options.device;
     this.#frame = new SourceFrame(options.memory, options.scratch);
-    this.#mute = options.number === options.forwarder.monitor;
+    this.#mute = options.mute ?? false;
   }
 
   /** The driver is ready: uses these queues from now on. */
@@ -110,7 +111,7 @@ export class VirtioPort implements Endpoint {
     } catch (err) {
       this.#fail(err);
     }
-    if (taken > 0) this.#forwarder.touch(this.#number);
+    if (taken > 0) this.#fabric.touch(this.#number);
     return taken;
   }
 
@@ -151,7 +152,7 @@ export class VirtioPort implements Endpoint {
   }
 
   #take(chain: Chain): void {
-    if (this.#frame.load(chain, this.#nic)) this.#forwarder.forward(this.#number, this.#frame);
+    if (this.#frame.load(chain, this.#nic)) this.#fabric.forward(this.#number, this.#frame);
     else this.#device.invalidRequest();
   }
 
@@ -202,10 +203,4 @@ export class VirtioPort implements Endpoint {
     this.stop();
     this.#device.fail(err);
   }
-}
-
-/** By how many bytes a frame grows. */
-function growth(tag: number): number {
-  if (tag === TAG_INSERT) return TAG_SIZE;
-  return tag === TAG_REMOVE ? -TAG_SIZE : 0;
 }

@@ -1,10 +1,10 @@
 /**
- * Virtio clients for tests of the data plane: several ports in one memory, as the switch sees them in its arena.
+ * Virtio clients for tests of the data plane: several ports in one memory, as a switch sees them in its arena.
  *
  * Each client has an RX and a TX ring and buffer slots; it writes descriptors by hand, so that it can also write
  * wrong ones. `offset` shifts all of its buffers, to try alignments.
  */
-import { Memory } from '#common/memory';
+import type { Memory } from '#common/memory';
 import { DeviceQueue } from '#common/virtio/device_queue';
 import type { RingError } from '#common/virtio/errors';
 import { F_INDIRECT_DESC, F_VERSION_1, featureSet } from '#common/virtio/features';
@@ -17,23 +17,13 @@ import {
   queueBytes,
 } from '#common/virtio/layout';
 import { Regions } from '#common/virtio/regions';
-import { Forwarder } from '../forward.ts';
-import { Log, type Sink } from '../log.ts';
-import { MacTable } from '../mac_table.ts';
-import { Scheduler } from '../scheduler.ts';
+import type { Fabric } from '../fabric.ts';
 import { SCRATCH_BYTES, VirtioPort } from '../virtio_port.ts';
-import type { VlanSpec } from '../vlan.ts';
 
 export const SLOT = 2048;
-const CLIENT_BYTES = 2 * 1024 * 1024;
+/** Bytes of memory of each client. */
+export const CLIENT_BYTES = 2 * 1024 * 1024;
 const HEADER = 12;
-
-/** A log that keeps its lines. */
-export function listLog(): { log: Log; lines: string[] } {
-  const lines: string[] = [];
-  const sink: Sink = { out: (line) => lines.push(line), err: (line) => lines.push(line) };
-  return { log: new Log(sink), lines };
-}
 
 /** One ring as its driver sees it. */
 export class Ring {
@@ -84,10 +74,16 @@ export interface ClientOptions {
   readonly mergeable?: boolean;
   readonly nic?: boolean;
   readonly offset?: number;
-  readonly vlan?: VlanSpec;
+  readonly mute?: boolean;
 }
 
-/** A port of the switch under test and the client behind it. */
+/** What the ports of a test share. */
+export interface MockFabric {
+  readonly memory: Memory;
+  readonly fabric: Fabric;
+}
+
+/** A port under test and the client behind it. */
 export class MockClient {
   readonly port: VirtioPort;
   readonly rx: Ring;
@@ -100,7 +96,7 @@ export class MockClient {
   #nextTx = 0;
   #nextRx = 0;
 
-  constructor(lab: MockSwitch, number: number, base: number, options: ClientOptions) {
+  constructor(lab: MockFabric, number: number, base: number, options: ClientOptions) {
     const size = options.size ?? 256;
     this.#memory = lab.memory;
     const txAt = base + queueBytes(size);
@@ -113,9 +109,10 @@ export class MockClient {
     this.port = new VirtioPort({
       number: number,
       nic: options.nic ?? false,
+      mute: options.mute ?? false,
       memory: lab.memory,
       scratch: number * SCRATCH_BYTES,
-      forwarder: lab.forwarder,
+      fabric: lab.fabric,
       device: {
         fail: (error) => this.errors.push(error),
         interrupt: () => {
@@ -189,43 +186,6 @@ export class MockClient {
       bytes.push(...this.#memory.u8.subarray(at, at + Math.min(len, length - bytes.length)));
     }
     return Uint8Array.from(bytes);
-  }
-}
-
-export class MockSwitch {
-  readonly memory: Memory;
-  readonly forwarder: Forwarder;
-  readonly scheduler: Scheduler;
-  readonly clients: MockClient[] = [];
-  readonly lines: string[];
-
-  constructor(maxPorts = 8) {
-    const { log, lines } = listLog();
-    this.lines = lines;
-    this.memory = new Memory(new ArrayBuffer((maxPorts + 2) * CLIENT_BYTES));
-    this.forwarder = new Forwarder(maxPorts, log, new MacTable(1));
-    this.scheduler = new Scheduler(this.forwarder);
-  }
-
-  add(options: ClientOptions = {}): MockClient {
-    return this.#add(this.clients.length, options);
-  }
-
-  addMonitor(options: ClientOptions = {}): MockClient {
-    return this.#add(this.forwarder.monitor, options);
-  }
-
-  /** Kicks the client's port and lets the switch run until there is nothing to do. */
-  run(...clients: MockClient[]): void {
-    for (const client of clients) this.scheduler.activate(this.clients.indexOf(client));
-    while (this.scheduler.poll());
-  }
-
-  #add(number: number, options: ClientOptions): MockClient {
-    const client = new MockClient(this, number, (number + 1) * CLIENT_BYTES, options);
-    this.clients[number] = client;
-    this.forwarder.connect(number, client.port, options.vlan ?? {});
-    return client;
   }
 }
 

@@ -6,7 +6,7 @@
  * receiver, and interrupts go out once per port and round. An idle port is in no list and costs nothing.
  */
 import type { PumpWork } from '#common/shm/pump';
-import type { Forwarder } from './forward.ts';
+import type { Fabric } from './fabric.ts';
 import { PortSet } from './port_set.ts';
 
 /** Most frames of one port before the others get their turn. */
@@ -17,14 +17,14 @@ const QUIET_ROUNDS = 256;
 const INTERRUPT_AFTER = 128;
 
 export class Scheduler implements PumpWork {
-  readonly #forwarder: Forwarder;
+  readonly #fabric: Fabric;
   readonly #active: PortSet;
   readonly #wanting: PortSet;
   readonly #quiet: Uint16Array;
 
-  constructor(forwarder: Forwarder) {
-    const slots = forwarder.monitor + 1;
-    this.#forwarder = forwarder;
+  constructor(fabric: Fabric) {
+    const { slots } = fabric;
+    this.#fabric = fabric;
     this.#active = new PortSet(slots);
     this.#wanting = new PortSet(slots);
     this.#quiet = new Uint16Array(slots);
@@ -34,7 +34,7 @@ export class Scheduler implements PumpWork {
   activate(port: number): void {
     this.#quiet[port] = 0;
     if (this.#active.has(port)) return;
-    this.#forwarder.endpoint(port)?.disableNotifications();
+    this.#fabric.endpoint(port)?.disableNotifications();
     this.#active.add(port);
   }
 
@@ -49,10 +49,10 @@ export class Scheduler implements PumpWork {
     let sinceInterrupt = 0;
     for (let n = 0; n < this.#active.size; ) {
       const port = this.#active.at(n);
-      const taken = this.#forwarder.endpoint(port)?.handle(BURST) ?? 0;
+      const taken = this.#fabric.endpoint(port)?.handle(BURST) ?? 0;
       if (taken > 0) {
         this.#quiet[port] = 0;
-        this.#forwarder.publishTouched(this.#wanting);
+        this.#fabric.publishTouched(this.#wanting);
         frames += taken;
         sinceInterrupt += taken;
         if (sinceInterrupt >= INTERRUPT_AFTER) {
@@ -72,7 +72,7 @@ export class Scheduler implements PumpWork {
   arm(): boolean {
     for (let n = this.#active.size - 1; n >= 0; n--) {
       const port = this.#active.at(n);
-      const endpoint = this.#forwarder.endpoint(port);
+      const endpoint = this.#fabric.endpoint(port);
       if (endpoint?.enableNotifications() === true) endpoint.disableNotifications();
       else this.#active.removeAt(n);
     }
@@ -84,7 +84,7 @@ export class Scheduler implements PumpWork {
   }
 
   #interrupt(): void {
-    for (let n = 0; n < this.#wanting.size; n++) this.#forwarder.endpoint(this.#wanting.at(n))?.interrupt();
+    for (let n = 0; n < this.#wanting.size; n++) this.#fabric.endpoint(this.#wanting.at(n))?.interrupt();
     this.#wanting.clear();
   }
 
@@ -94,7 +94,7 @@ export class Scheduler implements PumpWork {
     this.#quiet[port] = quiet;
     if (quiet < QUIET_ROUNDS) return false;
     this.#quiet[port] = 0;
-    const endpoint = this.#forwarder.endpoint(port);
+    const endpoint = this.#fabric.endpoint(port);
     if (endpoint?.enableNotifications() !== true) return true;
     endpoint.disableNotifications();
     return false;

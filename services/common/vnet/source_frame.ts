@@ -8,7 +8,7 @@
 import type { Memory } from '#common/memory';
 import { NET_HDR_SIZE } from '#common/virtio/net_header';
 import { copyBytes } from './copy.ts';
-import { TAG_OFFSET, TAG_SIZE, TPID_LE } from './vlan.ts';
+import { TAG_OFFSET, TAG_SIZE, TPID_LE } from './tag.ts';
 
 /** Largest frame: 64 KiB of payload as segmentation offload makes them, Ethernet header, two tags. */
 export const MAX_FRAME = 65536 + 14 + 2 * TAG_SIZE;
