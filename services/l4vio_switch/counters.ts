@@ -4,7 +4,10 @@
  * "tx" is what the switch transmitted to the port, "rx" what it received from it. Doubles count exactly up to 2^53,
  * without BigInt on the packet path.
  */
+import { DROP_REASONS } from '#common/capture/drop_reasons';
+
 export class Counters {
+  readonly #reasons: Float64Array;
   readonly txPackets: Float64Array;
   /** Not delivered to the port; for frames from it: refused by its VLAN rules. */
   readonly txDropped: Float64Array;
@@ -13,6 +16,7 @@ export class Counters {
   readonly rxBytes: Float64Array;
 
   constructor(ports: number) {
+    this.#reasons = new Float64Array(ports * DROP_REASONS);
     this.txPackets = new Float64Array(ports);
     this.txDropped = new Float64Array(ports);
     this.txBytes = new Float64Array(ports);
@@ -28,13 +32,22 @@ export class Counters {
     this.rxBytes[from] = (this.rxBytes[from] as number) + bytes;
   }
 
-  dropped(port: number): void {
+  /** A frame was not delivered to the port, or not taken from it. */
+  dropped(port: number, reason: number): void {
+    const at = port * DROP_REASONS + reason;
+    this.#reasons[at] = (this.#reasons[at] as number) + 1;
     this.txDropped[port] = (this.txDropped[port] as number) + 1;
+  }
+
+  /** Frames of the port that were dropped for that reason (one of DROP). */
+  droppedFor(port: number, reason: number): number {
+    return this.#reasons[port * DROP_REASONS + reason] as number;
   }
 
   /** For a new port in an old slot. */
   reset(port: number): void {
     for (const counter of [this.txPackets, this.txDropped, this.txBytes, this.rxPackets, this.rxBytes])
       counter[port] = 0;
+    this.#reasons.fill(0, port * DROP_REASONS, (port + 1) * DROP_REASONS);
   }
 }

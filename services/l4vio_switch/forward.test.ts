@@ -1,5 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { DROP, type Endpoint } from '#common/vnet/endpoint';
+import { DROP } from '#common/capture/drop_reasons';
+import { INBOUND, OUTBOUND } from '#common/capture/pcapng';
+import type { Endpoint } from '#common/vnet/endpoint';
+import type { SourceFrame } from '#common/vnet/source_frame';
+import { TAG_KEEP, TAG_REMOVE } from '#common/vnet/tag';
 import { ethernet, type MockClient } from '#common/vnet/testing/mock_client';
 import { MockSwitch } from './testing/mock_switch.ts';
 import type { VlanSpec } from './vlan.ts';
@@ -173,6 +177,37 @@ it('a tag that was checked cannot be changed before the next port gets the frame
   expect(target.received()).toEqual([withHeader(frame)]);
 });
 
+describe('Forwarder.tap()', () => {
+  it('shows what a port sent and got, and why a frame was dropped', () => {
+    const { lab, clients } = build({ trunk: [7] }, { access: 7 });
+    const [trunk, access] = clients as [MockClient, MockClient];
+    const seen: unknown[] = [];
+    const tap = {
+      frame: (
+        port: number,
+        direction: number,
+        frame: SourceFrame,
+        tag: number,
+        tci: number,
+        reason: number,
+      ) => seen.push([port, direction, frame.length, tag, tci, reason]),
+    };
+    lab.forwarder.tap(0, tap);
+    lab.forwarder.tap(1, tap);
+    sendAll(lab, trunk, ethernet(-1, 0, { vlan: 7 }), ethernet(-1, 0, { vlan: 8 }));
+    lab.forwarder.tap(0, undefined);
+    access.port.stop();
+    sendAll(lab, trunk, ethernet(-1, 0, { vlan: 7 }));
+    expect(seen).toEqual([
+      [0, INBOUND, 60, TAG_KEEP, 7, -1],
+      [1, OUTBOUND, 60, TAG_REMOVE, 7, -1],
+      [0, INBOUND, 60, TAG_KEEP, 8, DROP.VLAN],
+      [1, OUTBOUND, 60, TAG_REMOVE, 7, DROP.NOT_READY],
+    ]);
+    expect(lab.forwarder.counters.droppedFor(1, DROP.NOT_READY)).toBe(1);
+  });
+});
+
 /** Stands for a sender that rewrites its frame's tag to VLAN 9 while the switch works on it. */
 class Meddler implements Endpoint {
   readonly #lab: MockSwitch;
@@ -185,7 +220,7 @@ class Meddler implements Endpoint {
   deliver(): number {
     const tag = this.#sender.slot(256) + 12 + 12;
     this.#lab.memory.u8.set([0x81, 0, 0, 9], tag);
-    return DROP.NO_BUFFER;
+    return ~DROP.NO_DESCRIPTOR;
   }
   handle = () => 0;
   publish = () => false;

@@ -5,9 +5,12 @@
  * which is no target of flooding and gets a copy of each frame that was forwarded.
  */
 
+import { DROP, type DropReason, dropKey } from '#common/capture/drop_reasons';
+import { INBOUND, OUTBOUND } from '#common/capture/pcapng';
 import type { Endpoint } from '#common/vnet/endpoint';
 import { Fabric } from '#common/vnet/fabric';
 import type { SourceFrame } from '#common/vnet/source_frame';
+import { TAG_KEEP } from '#common/vnet/tag';
 import { Counters } from './counters.ts';
 import type { Log } from './log.ts';
 import { formatKey } from './mac_address.ts';
@@ -16,6 +19,15 @@ import { VLAN_NATIVE, type VlanSpec, Vlans } from './vlan.ts';
 
 const NOBODY = -1;
 
+/** Sees the frames of a port. */
+export interface FrameTap {
+  /**
+   * A frame came in at `port` (INBOUND), or went out to it with that change of its tag (OUTBOUND). `reason` is -1, or
+   * the one of DROP for which it was not forwarded or delivered. To be copied at once.
+   */
+  frame(port: number, direction: number, frame: SourceFrame, tag: number, tci: number, reason: number): void;
+}
+
 export class Forwarder extends Fabric {
   /** Number of the monitor port. */
   readonly monitor: number;
@@ -23,6 +35,7 @@ export class Forwarder extends Fabric {
   readonly vlans: Vlans;
   readonly counters: Counters;
   readonly #log: Log;
+  readonly #taps: (FrameTap | undefined)[];
   /** Numbers of the ports that exist, monitor excluded: the targets of flooding. */
   readonly #live: Int16Array;
   #liveCount = 0;
@@ -34,6 +47,7 @@ export class Forwarder extends Fabric {
     this.macs = macs;
     this.vlans = new Vlans(slots);
     this.counters = new Counters(slots);
+    this.#taps = new Array(slots).fill(undefined);
     this.#log = log;
     this.#live = new Int16Array(slots);
   }
@@ -49,15 +63,23 @@ export class Forwarder extends Fabric {
   /** Disconnects a port and forgets the addresses behind it. */
   disconnect(port: number): void {
     this.endpoints[port] = undefined;
+    this.#taps[port] = undefined;
     this.macs.flush(port);
     const index = this.#live.subarray(0, this.#liveCount).indexOf(port);
     if (index >= 0) this.#live.copyWithin(index, index + 1, this.#liveCount--);
   }
 
+  /** Lets `tap` see all frames of a port from now on; undefined: nobody does. */
+  tap(port: number, tap: FrameTap | undefined): void {
+    this.#taps[port] = tap;
+  }
+
   /** Forwards one frame that came in at port `from`. */
   forward(from: number, frame: SourceFrame): void {
-    if (!this.#admits(from, frame)) {
-      this.counters.dropped(from);
+    const admitted = this.#admits(from, frame);
+    this.#taps[from]?.frame(from, INBOUND, frame, TAG_KEEP, frame.tci, admitted ? -1 : DROP.VLAN);
+    if (!admitted) {
+      this.counters.dropped(from, DROP.VLAN);
       return;
     }
     const vlan = frame.tagged ? frame.vlan : (this.vlans.value[from] as number);
@@ -97,12 +119,14 @@ export class Forwarder extends Fabric {
     const endpoint = this.endpoints[to];
     if (endpoint === undefined) return;
     const tag = this.vlans.rewrite(from, to, frame.tagged, to === this.monitor);
-    const bytes = endpoint.deliver(frame, tag, frame.tagged ? frame.tci : vlan);
+    const tci = frame.tagged ? frame.tci : vlan;
+    const bytes = endpoint.deliver(frame, tag, tci);
+    this.#taps[to]?.frame(to, OUTBOUND, frame, tag, tci, bytes < 0 ? ~bytes : -1);
     if (bytes >= 0) {
       this.counters.delivered(from, to, bytes);
       this.touch(to);
     } else {
-      this.counters.dropped(to);
+      this.counters.dropped(to, ~bytes);
     }
     if (this.#log.traceEnabled('packet')) this.#sayDelivered(from, to, bytes, vlan);
   }
@@ -116,7 +140,7 @@ export class Forwarder extends Fabric {
   }
 
   #sayDelivered(from: number, to: number, bytes: number, vlan: number): void {
-    const result = bytes >= 0 ? `${bytes} bytes` : `dropped (${-bytes})`;
+    const result = bytes >= 0 ? `${bytes} bytes` : `dropped (${dropKey(~bytes as DropReason)})`;
     this.#log.trace('packet', `port ${from} -> port ${to} vlan 0x${vlan.toString(16)}: ${result}`);
   }
 }

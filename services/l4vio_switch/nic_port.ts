@@ -6,8 +6,9 @@
  * that one port sent.
  */
 
+import { DROP } from '#common/capture/drop_reasons';
 import type { Memory } from '#common/memory';
-import { DROP, type Endpoint } from '#common/vnet/endpoint';
+import type { Endpoint } from '#common/vnet/endpoint';
 import { SourceFrame } from '#common/vnet/source_frame';
 import { TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from '#common/vnet/tag';
 import { BUFFER, type IxlDevice, lengthOf, setLength } from '#ixl/ixl';
@@ -81,13 +82,13 @@ export class NicPort implements Endpoint {
 
   deliver(frame: SourceFrame, tag: number, tci: number): number {
     const length = frame.length + (tag === TAG_INSERT ? TAG_SIZE : tag === TAG_REMOVE ? -TAG_SIZE : 0);
-    if (length > BUFFER.ROOM) return DROP.TOO_LARGE;
+    if (length > BUFFER.ROOM) return ~DROP.TOO_LONG;
     if (this.#sendingCount >= this.#room) {
       this.#room = Math.min(this.#nic.txRoom(0), TX_BUFFERS);
-      if (this.#sendingCount >= this.#room) return DROP.NO_BUFFER;
+      if (this.#sendingCount >= this.#room) return ~DROP.NO_DESCRIPTOR;
     }
     const buffer = this.#nic.txPool.alloc();
-    if (buffer < 0) return DROP.NO_BUFFER;
+    if (buffer < 0) return ~DROP.NO_DESCRIPTOR;
     this.#copy(frame, buffer + BUFFER.DATA, tag, tci);
     setLength(this.#memory, buffer, length);
     this.#sending[this.#sendingCount++] = buffer;

@@ -16,6 +16,11 @@ export const DROP = {
   FILTER: 8,
   NO_PORT: 9,
   DMA_FAULT: 10,
+  NOT_READY: 11,
+  BROKEN: 12,
+  STORM: 13,
+  RATE: 14,
+  OFFLOAD: 15,
 } as const;
 
 export type DropReason = (typeof DROP)[keyof typeof DROP];
@@ -32,7 +37,15 @@ const TEXT: readonly string[] = [
   'a filter refused it',
   'there is no port to send it to',
   'the buffer lies outside of the DMA space',
+  'the receiver is not ready yet',
+  'the receiver has broken the ring protocol',
+  'storm control: too many frames to everybody',
+  'the port has used up its rate',
+  'the offload header does not fit the frame',
 ];
+
+/** Number of reasons: they are 0 to DROP_REASONS - 1. */
+export const DROP_REASONS = TEXT.length;
 
 /** Stable key of a reason, e.g. `no_descriptor`: metrics label and log field. */
 export function dropKey(reason: DropReason): string {

@@ -5,6 +5,8 @@
  * its own port and nothing else. `nic` marks the port of an `ixl` task, which is a virtio driver too: its frames
  * come without offloads (header ignored) and what does not fit a NIC's packet buffer is dropped.
  */
+
+import { DROP } from '#common/capture/drop_reasons';
 import type { Memory } from '#common/memory';
 import type { Chain } from '#common/virtio/chain';
 import type { DeviceQueue } from '#common/virtio/device_queue';
@@ -17,7 +19,7 @@ import {
   NET_HDR_SIZE,
   writePlainHeader,
 } from '#common/virtio/net_header';
-import { DROP, type Endpoint } from './endpoint.ts';
+import type { Endpoint } from './endpoint.ts';
 import type { Fabric } from './fabric.ts';
 import { RxWriter } from './rx_writer.ts';
 import { SourceFrame } from './source_frame.ts';
@@ -117,18 +119,18 @@ export class VirtioPort implements Endpoint {
 
   deliver(frame: SourceFrame, tag: number, tci: number): number {
     const writer = this.#writer;
-    if (writer === undefined) return DROP.NOT_READY;
-    if (this.#nic && frame.length + growth(tag) > NIC_ROOM) return DROP.TOO_LARGE;
+    if (writer === undefined) return ~DROP.NOT_READY;
+    if (this.#nic && frame.length + growth(tag) > NIC_ROOM) return ~DROP.TOO_LONG;
     try {
-      if (!writer.begin()) return DROP.NO_BUFFER;
+      if (!writer.begin()) return ~DROP.NO_DESCRIPTOR;
       if (tag === TAG_KEEP ? this.#writePlain(writer, frame) : this.#writeTagged(writer, frame, tag, tci)) {
         return this.#finish(writer);
       }
       writer.abandon();
-      return writer.mergeable ? DROP.NO_BUFFER : DROP.TOO_LARGE;
+      return writer.mergeable ? ~DROP.NO_DESCRIPTOR : ~DROP.TOO_LONG;
     } catch (err) {
       this.#fail(err);
-      return DROP.BROKEN;
+      return ~DROP.BROKEN;
     }
   }
 
