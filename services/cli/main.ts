@@ -42,6 +42,11 @@ function labCommand(command: Command): Command {
       'a guest-side address that leads to a host address (repeatable)',
       collect,
     )
+    .option(
+      '--host-forward <[host:]port=ip:port>',
+      "a port of this host that leads to a guest's (repeatable; udp: before it for UDP)",
+      collect,
+    )
     .option('--json', 'log lines as JSON')
     .option(
       '-e, --execute <statement>',

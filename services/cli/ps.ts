@@ -105,6 +105,7 @@ function nicView(nic: m.INicStatus): m.INicStatus {
     txBytes: nic.txBytes ?? 0,
     rxMissed: nic.rxMissed ?? 0,
     dmaFaults: nic.dmaFaults ?? 0,
+    leases: (nic.leases ?? []).map(({ mac, address }) => ({ mac: mac ?? '', address: address ?? '' })),
   };
 }
 
@@ -131,11 +132,16 @@ function formatView(lab: LabView): string {
   ]);
   const nics = lab.nics.map(
     (nic) =>
-      `  nic ${nic.model} ${nic.mac} wire=${nic.wire} rx=${nic.rxPackets} tx=${nic.txPackets} missed=${nic.rxMissed} dma-faults=${nic.dmaFaults}`,
+      `  nic ${nic.model} ${nic.mac} wire=${nic.wire} rx=${nic.rxPackets} tx=${nic.txPackets} missed=${nic.rxMissed} dma-faults=${nic.dmaFaults}${leasesOf(nic)}`,
   );
   return [head, ...table([['TASK', 'STATE', 'PID', 'CPU', 'MEMORY', 'COMMAND'], ...rows]), ...nics].join(
     '\n',
   );
+}
+
+function leasesOf({ leases }: m.INicStatus): string {
+  if (!leases?.length) return '';
+  return leases.map(({ mac, address }) => `\n    lease ${address} to ${mac}`).join('');
 }
 
 function table(rows: readonly (readonly string[])[]): string[] {

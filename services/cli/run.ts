@@ -12,6 +12,7 @@ export interface RunOptions {
   readonly nic?: readonly string[];
   readonly host?: readonly string[];
   readonly guestForward?: readonly string[];
+  readonly hostForward?: readonly string[];
   readonly execute?: readonly string[];
   readonly exit?: boolean;
   readonly waitAndExit?: boolean;
@@ -52,6 +53,7 @@ export function labOptions(script: string, args: readonly string[], options: Run
       ...pairs('--nic', options.nic),
       ...pairs('--host', options.host),
       ...pairs('--guest-forward', options.guestForward),
+      ...pairs('--host-forward', options.hostForward),
     ],
     raw: options.raw,
   };

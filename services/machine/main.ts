@@ -75,7 +75,11 @@ function plugWires(
 ): boolean {
   const host = { arena, log: (_level: LogLevel, text: string) => log(text) };
   try {
-    for (const nic of nics) machine.addNic(nic, createWire(nic.wire, wires, host));
+    // A port of the host leads to one network: that of the first user wire.
+    const first = nics.findIndex(({ wire }) => wire.kind === 'user');
+    for (const [n, nic] of nics.entries()) {
+      machine.addNic(nic, createWire(nic.wire, n === first ? wires : { ...wires, hostForwards: [] }, host));
+    }
     return true;
   } catch (err) {
     log((err as Error).message);

@@ -30,6 +30,7 @@ export async function compose(
     ...pairs('--nic', options.nic),
     ...pairs('--host', options.host),
     ...pairs('--guest-forward', options.guestForward),
+    ...pairs('--host-forward', options.hostForward),
     ...pairs('-e', options.execute),
   ];
   const web = pairs('--web', options.web === undefined ? [] : [options.web]);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createWire, parseWire, parseWireOptions } from './index.ts';
-import { parseGuestForward, parseHost } from './options.ts';
+import { formatHostForward, parseGuestForward, parseHost, parseHostForward } from './options.ts';
 import { testHost } from './testing/guest.ts';
 
 const DEFAULTS = { target: '', linkUp: true, originalTiming: false, startNow: false, loops: 1, record: '' };
@@ -38,6 +38,27 @@ describe('parseWire()', () => {
     ['user,record=a,record=b', /each key must be given once/],
   ])('refuses %s', (text, message) => {
     expect(() => parseWire(text)).toThrow(message);
+  });
+});
+
+describe('parseHostForward()', () => {
+  it.each([
+    ['8080=10.0.2.15:80', '127.0.0.1:8080=10.0.2.15:80'],
+    ['tcp:localhost:1=10.0.2.15:65535', '127.0.0.1:1=10.0.2.15:65535'],
+    ['udp:0.0.0.0:53=10.0.2.16:53', 'udp:0.0.0.0:53=10.0.2.16:53'],
+  ])('takes %s', (text, same) => {
+    expect(formatHostForward(parseHostForward(text))).toBe(same);
+  });
+
+  it.each([
+    ['8080', /must be \[udp:\]\[HOST:\]PORT=IP:PORT/],
+    ['8080=10.0.2.15', /must be \[udp:\]\[HOST:\]PORT=IP:PORT/],
+    ['0=10.0.2.15:80', /the host's port must be 1\.\.65535: current value is "0"/],
+    ['80=10.0.2.15:65536', /the guest's port must be 1\.\.65535/],
+    ['80=web:80', /the guest must be an IPv4 address: current value is "web"/],
+    ['web:80=10.0.2.15:80', /the host must be an IPv4 address or localhost/],
+  ])('refuses %s', (text, message) => {
+    expect(() => parseHostForward(text)).toThrow(message);
   });
 });
 

@@ -1,11 +1,12 @@
 /**
- * Command-line forms of the wires: `--host NAME=IP`, `--guest-forward IP:PORT=HOST:PORT` and comma-separated keys.
+ * Command-line forms of the wires: `--host NAME=IP`, `--guest-forward IP:PORT=HOST:PORT`, `--host-forward PORT=IP:PORT` and
+ * comma-separated keys.
  *
  * Every error names the option, the rule, the value and how to mend it.
  */
 
 import { encodeName } from '#common/wire/dns_name';
-import { parseIpv4 } from '#common/wire/ipv4';
+import { formatIpv4, parseIpv4 } from '#common/wire/ipv4';
 import { parseIpv6 } from '#common/wire/ipv6';
 
 /** A guest-side address that leads to a host address; addresses as 32-bit numbers. */
@@ -14,6 +15,15 @@ export interface GuestForward {
   readonly guestPort: number;
   readonly hostIp: number;
   readonly hostPort: number;
+}
+
+/** A port of the host that leads to a guest; addresses as 32-bit numbers. */
+export interface HostForward {
+  readonly udp: boolean;
+  readonly hostIp: number;
+  readonly hostPort: number;
+  readonly guestIp: number;
+  readonly guestPort: number;
 }
 
 /** A value of an option is not what it must be. */
@@ -75,6 +85,37 @@ export function parseGuestForward(text: string): GuestForward {
     hostIp,
     hostPort: portOf(hostPort, "the host's port", refuse),
   };
+}
+
+/**
+ * `[udp:][HOST:]PORT=IP:PORT`. HOST is an IPv4 address of this host or `localhost`, the default; IP is the guest's. Throws
+ * `OptionError`.
+ */
+export function parseHostForward(text: string): HostForward {
+  const refuse = (rule: string, value: string): never => {
+    throw new OptionError(
+      `Cannot use --host-forward ${text} as ${rule}: current value is "${value}"; ` +
+        'write e.g. --host-forward 8080=10.0.2.15:80',
+    );
+  };
+  const match = /^(udp:|tcp:)?(?:([^=:]*):)?([^=:]*)=([^=:]*):([^=:]*)$/.exec(text);
+  if (match === null) return refuse('it must be [udp:][HOST:]PORT=IP:PORT', text);
+  const [, protocol, host = 'localhost', hostPort = '', guest = '', guestPort = ''] = match;
+  return {
+    udp: protocol === 'udp:',
+    hostIp:
+      host === 'localhost'
+        ? LOOPBACK
+        : (parseIpv4(host) ?? refuse('the host must be an IPv4 address or localhost', host)),
+    hostPort: portOf(hostPort, "the host's port", refuse),
+    guestIp: parseIpv4(guest) ?? refuse('the guest must be an IPv4 address', guest),
+    guestPort: portOf(guestPort, "the guest's port", refuse),
+  };
+}
+
+/** How a host-forward is written, for messages. */
+export function formatHostForward({ udp, hostIp, hostPort, guestIp, guestPort }: HostForward): string {
+  return `${udp ? 'udp:' : ''}${formatIpv4(hostIp)}:${hostPort}=${formatIpv4(guestIp)}:${guestPort}`;
 }
 
 function portOf(text: string, what: string, refuse: (rule: string, value: string) => never): number {
