@@ -21,7 +21,7 @@ import { isInterfaceName } from './tap_interface.ts';
 import { UserWire } from './user/user_wire.ts';
 
 export type { LogLevel, WireHost } from './host.ts';
-export { type GuestForward, OptionError, splitKeys } from './options.ts';
+export { type GuestForward, OptionError, resolveForwards, splitKeys } from './options.ts';
 
 export type WireKind = 'user' | 'none' | 'pcap' | 'replay' | 'tap';
 
