@@ -52,6 +52,11 @@ function labCommand(command: Command): Command {
       '-e, --execute <statement>',
       'Lua statement that ned runs before the script (repeatable)',
       collect,
+    )
+    .option(
+      '--restart <task[=policy]>',
+      'whether that task is started again when it ends: no, on-failure (default), always (repeatable)',
+      collect,
     );
 }
 

@@ -6,6 +6,7 @@ import { formatLog, type LogRecord } from '#common/obs/log_record';
 import { Lab, type LabOptions } from './lab.ts';
 import { UsageError } from './problem.ts';
 import { runningLabs } from './registry.ts';
+import { restartChoices } from './restart.ts';
 
 export interface RunOptions {
   readonly rom?: readonly string[];
@@ -14,6 +15,7 @@ export interface RunOptions {
   readonly guestForward?: readonly string[];
   readonly hostForward?: readonly string[];
   readonly execute?: readonly string[];
+  readonly restart?: readonly string[];
   readonly exit?: boolean;
   readonly waitAndExit?: boolean;
   readonly waitFor?: string;
@@ -55,6 +57,7 @@ export function labOptions(script: string, args: readonly string[], options: Run
       ...pairs('--guest-forward', options.guestForward),
       ...pairs('--host-forward', options.hostForward),
     ],
+    restart: restartChoices(options.restart),
     raw: options.raw,
   };
 }

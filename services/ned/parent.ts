@@ -6,7 +6,8 @@ import type { Handlers } from '#common/ipc/service';
 import { colorNumber } from '#common/obs/log_record';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Lab, Parent } from '../../proto/gen/services.js';
-import type { Starter, Task, Tasks } from './tasks.ts';
+import type { Task } from './task.ts';
+import type { Starter, Tasks } from './tasks.ts';
 
 const MAX_NAME = 16;
 const DEFAULT_COLOR = 7;

@@ -1,10 +1,13 @@
 /** The text of a compose file for the components of one ned script. */
+import type { RestartPolicy } from '#common/task/restart';
 
 /** One task of the script, or one that another task asks for. */
 export interface Component {
   readonly name: string;
   /** Others depend on it: it is started again whenever it ends. Else it runs to its end, once. */
   readonly serves: boolean;
+  /** What the script or the command line says of starting it again; undefined: nothing. */
+  readonly restart?: RestartPolicy | undefined;
 }
 
 export interface ComposeLab {
@@ -72,12 +75,19 @@ function nedService({ broker, mounts, builds }: ComposeLab): string {
   ]);
 }
 
-function componentService({ name, serves }: Component, after: readonly string[]): string {
+/** Restart policies by compose's names. */
+const RESTART: Readonly<Record<RestartPolicy, string>> = {
+  no: '"no"',
+  'on-failure': 'on-failure',
+  always: 'unless-stopped',
+};
+
+function componentService({ name, serves, restart }: Component, after: readonly string[]): string {
   return service(name, [
     `command: ${list(['component', name])}`,
     'volumes: ["run:/run/l4lab"]',
     name === 'machine' ? 'networks: [default]' : 'network_mode: none',
-    serves ? 'restart: unless-stopped' : 'restart: "no"',
+    `restart: ${RESTART[restart ?? (serves ? 'always' : 'no')]}`,
     ...(serves ? [health(['CMD', 'l4lab', 'health', name])] : []),
     'depends_on:',
     ...after.map((other) => `  ${other}: {condition: service_healthy}`),

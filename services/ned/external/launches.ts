@@ -8,11 +8,14 @@
  */
 import { hostname } from 'node:os';
 import { L4Error } from '#common/ipc/errors';
+import { restartPolicy } from '#common/task/restart';
 import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
+import { freeName, nameOf } from '../names.ts';
 import type { ScriptState } from '../parent.ts';
 import type { NamedCapabilities } from '../script.ts';
-import { nameOf, type Starter, type Task, type TaskRecord, type TaskRequest, type Tasks } from '../tasks.ts';
+import type { Task, TaskRecord, TaskRequest } from '../task.ts';
+import { byName, type Starter, type Tasks } from '../tasks.ts';
 import { Instance, RESTART } from './instance.ts';
 import { type Asker, Launch } from './launch.ts';
 import { InstanceStore, type Stored } from './store.ts';
@@ -265,7 +268,7 @@ export class Launches implements Starter {
     }
     const request = requestOf(record);
     const task = tasks.create(record.name, request, record.task);
-    tasks.adopt(task, instance, { tag: record.logTag, color: record.logColor });
+    tasks.adopt(task, request, instance, { tag: record.logTag, color: record.logColor });
     say(`Ned: task '${record.name}' (process ${stored.pid} on ${stored.host}) goes on`);
     const launch = record.startedBy === '' ? undefined : this.#adoptAsked(record, request, task);
     this.#know(launch, task, instance);
@@ -288,16 +291,12 @@ export class Launches implements Starter {
 
   /** `curl`, `curl-2`, ...: neither another launch's nor another running task's. */
   #uniqueName(wanted: string): string {
-    const base = wanted || 'task';
     const taken = new Set(
       this.#context.tasks.all
         .filter((task) => task.running && !this.#isAdopted(task))
         .map(({ name }) => name),
     );
-    for (let i = 1; ; i++) {
-      const name = i === 1 ? base : `${base}-${i}`;
-      if (!taken.has(name) && !this.#launches.has(name)) return name;
-    }
+    return freeName(wanted, (name) => taken.has(name) || this.#launches.has(name));
   }
 
   #isAdopted(task: Task): boolean {
@@ -307,7 +306,7 @@ export class Launches implements Starter {
 
 /** What a launch was, as far as a running task's record tells it. */
 function requestOf(record: m.LaunchRecord): TaskRequest {
-  const { argv, environment, capabilities, memAlloc, logTag, logColor, debug, startedBy } = record;
+  const { argv, environment, capabilities, memAlloc, logTag, logColor, debug, startedBy, restart } = record;
   return {
     argv,
     environment,
@@ -316,6 +315,7 @@ function requestOf(record: m.LaunchRecord): TaskRequest {
     color: logColor,
     memAlloc: memAlloc as TaskRequest['memAlloc'],
     debug,
+    restart: restartPolicy(restart),
     ...(startedBy === '' ? {} : { startedBy }),
   };
 }
@@ -325,10 +325,6 @@ function isRenewal({ asker, tasks, request }: Launch, { task, life }: Asker): bo
   if (request.startedBy === undefined) return false;
   const sameLife = asker ? asker.task === task && asker.life === life : request.startedBy === task.id;
   return !sameLife || tasks.every(({ running }) => !running);
-}
-
-function byName(a: m.INamedCapability, b: m.INamedCapability): number {
-  return (a.name ?? '') < (b.name ?? '') ? -1 : 1;
 }
 
 function checkVersion({ version, task }: m.FetchRequest): void {
