@@ -6,6 +6,7 @@
  */
 import { once } from 'node:events';
 import { bind } from '#common/ipc/service';
+import { trustOnly } from '#common/l4virtio/trusted';
 import type { TaskEnv } from '#common/task/env';
 import { Factory } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
@@ -13,7 +14,6 @@ import { CONSOLE, Log } from './log.ts';
 import { type Nic, startNicInProcess, startNicTask } from './nic.ts';
 import { OptionError, type Options, parseOptions, USAGE } from './options.ts';
 import { Switch } from './switch.ts';
-import { trustOnly } from './trusted.ts';
 
 const EXIT_BAD_OPTION = 1;
 const EXIT_NO_SVR = 2;
