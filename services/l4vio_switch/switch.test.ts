@@ -2,15 +2,11 @@ import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
 import type { Gate } from '#common/ipc/gate';
-import { Ipc } from '#common/ipc/ipc';
 import { bind } from '#common/ipc/service';
 import { DriverClient } from '#common/l4virtio/driver_client';
-import { Arena } from '#common/shm/arena';
-import { SharedMemories, type SharedMemoryRef } from '#common/shm/dataspace';
-import { Doorbells } from '#common/shm/doorbell';
+import type { SharedMemoryRef } from '#common/shm/dataspace';
+import { NetClient, TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
-import { featureSet, NET_F_MAC, NET_F_MRG_RXBUF } from '#common/virtio/features';
-import { queueBytes } from '#common/virtio/layout';
 import { ethernet } from '#common/vnet/testing/mock_client';
 import { Factory, Meta, SwitchStatistics } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
@@ -19,93 +15,13 @@ import { PORT_STATISTICS, STATISTICS } from './statistics.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
 
-const ENTRIES = 64;
-const SLOT = 2048;
-const RINGS = 2 * queueBytes(ENTRIES);
-
-/** One task: everything that the environment of a program has. */
-class Task {
-  readonly ipc: Ipc;
-  readonly arena = new Arena(2 ** 26);
-  readonly memories: SharedMemories;
-  readonly doorbells: Doorbells;
-
-  constructor(runDir: string, id: string) {
-    this.ipc = new Ipc({ runDir, task: id.repeat(32) });
-    this.memories = new SharedMemories(runDir, this.arena);
-    this.doorbells = new Doorbells(runDir);
-  }
-
-  close(): void {
-    this.ipc.close();
-    this.doorbells.close();
-    this.memories.close();
-  }
-}
-
-/** A client with real rings, real doorbells and one slot per descriptor. */
-class Client {
-  readonly driver: DriverClient;
-  readonly received: Uint8Array[] = [];
-  resets = 0;
-  #where = 0;
-  #address = 0;
-  readonly #arena: Arena;
-
-  private constructor(driver: DriverClient, arena: Arena) {
-    this.driver = driver;
-    this.#arena = arena;
-  }
-
-  static async open(task: Task, port: Capability): Promise<Client> {
-    let client: Client | undefined;
-    const driver = await DriverClient.open(task, port, {
-      name: 'virtnet',
-      onInterrupt: () => client?.drain(),
-      onNeedsReset: () => {
-        if (client) client.resets += 1;
-      },
-    });
-    client = new Client(driver, task.arena);
-    const memory = await driver.allocate(RINGS + 2 * ENTRIES * SLOT);
-    client.#where = memory.where + RINGS;
-    client.#address = memory.address + RINGS;
-    for (const queue of [0, 1])
-      await driver.configureQueue(queue, memory, queue * queueBytes(ENTRIES), ENTRIES);
-    await driver.start(featureSet(NET_F_MAC, NET_F_MRG_RXBUF));
-    for (let n = 0; n < ENTRIES; n++) driver.queue(0).add(client.#address + n * SLOT, SLOT, true);
-    driver.queue(0).flush();
-    return client;
-  }
-
-  send(frame: Uint8Array, address?: number): void {
-    const queue = this.driver.queue(1);
-    while (queue.pop() >= 0);
-    const slot = ENTRIES;
-    this.#arena.u8.fill(0, this.#where + slot * SLOT, this.#where + slot * SLOT + 12);
-    this.#arena.u8.set(frame, this.#where + slot * SLOT + 12);
-    queue.add(address ?? this.#address + slot * SLOT, 12 + frame.length, false);
-    if (queue.flush()) this.driver.notify();
-  }
-
-  drain(): void {
-    const queue = this.driver.queue(0);
-    for (let head = queue.pop(); head >= 0; head = queue.pop()) {
-      const at = this.#where + head * SLOT;
-      this.received.push(this.#arena.u8.slice(at + 12, at + queue.usedLength));
-      queue.add(this.#address + head * SLOT, SLOT, true);
-    }
-    queue.flush();
-  }
-}
-
 let dir: TestRunDir;
-let server: Task;
+let server: TestTask;
 let gate: Gate;
 let lan: Switch;
 let lines: string[];
 let root: Capability;
-const tasks: Task[] = [];
+const tasks: TestTask[] = [];
 
 async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4): Promise<void> {
   const end = createGate();
@@ -124,13 +40,13 @@ async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4):
   root = rootCapability(end);
 }
 
-function task(id: string): Task {
-  const made = new Task(dir.path, id);
+function task(id: string): TestTask {
+  const made = new TestTask(dir.path, id);
   tasks.push(made);
   return made;
 }
 
-async function create(client: Task, ...texts: string[]): Promise<Capability> {
+async function create(client: TestTask, ...texts: string[]): Promise<Capability> {
   const { object } = await client.ipc
     .client(Factory, root)
     .create({ type: 0, arguments: texts.map((text) => ({ text })) });
@@ -139,7 +55,7 @@ async function create(client: Task, ...texts: string[]): Promise<Capability> {
 
 beforeEach(() => {
   dir = testRunDir();
-  server = new Task(dir.path, 's');
+  server = new TestTask(dir.path, 's');
 });
 
 afterEach(() => {
@@ -155,8 +71,8 @@ describe('Switch with clients in shared memory', () => {
   it('carries frames between two clients', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
-    const a = await Client.open(ta, await create(ta, 'name=a', 'mac=02:00:00:00:00:0a'));
-    const b = await Client.open(tb, await create(tb));
+    const a = await NetClient.open(ta, await create(ta, 'name=a', 'mac=02:00:00:00:00:0a'));
+    const b = await NetClient.open(tb, await create(tb));
     expect(formatMac(a.driver.mac as Uint8Array)).toBe('02:00:00:00:00:0a');
     a.send(ethernet(-1, 0, { length: 1514 }));
     await expect.poll(() => b.received).toEqual([ethernet(-1, 0, { length: 1514 })]);
@@ -170,7 +86,7 @@ describe('Switch with clients in shared memory', () => {
   it('offers exactly MAC, MRG_RXBUF, INDIRECT_DESC and VERSION_1', async () => {
     await serve();
     const ta = task('a');
-    const a = await Client.open(ta, await create(ta));
+    const a = await NetClient.open(ta, await create(ta));
     expect(a.driver.features).toEqual({ lo: 0x8020, hi: 1 });
     expect(a.driver.queueSize(0)).toBe(256);
     await a.driver.close();
@@ -181,7 +97,7 @@ describe('Switch with clients in shared memory', () => {
     const [ta, tb] = [task('a'), task('b')];
     const first = await create(ta, 'mac=02:00:00:00:00:0a');
     await create(tb);
-    const a = await Client.open(ta, first);
+    const a = await NetClient.open(ta, first);
     a.send(ethernet(-1, 0));
     await expect.poll(() => lan.forwarder.macs.size).toBe(1);
     await expect(create(tb)).rejects.toMatchObject({
@@ -197,8 +113,8 @@ describe('Switch with clients in shared memory', () => {
   it('stops a port whose driver breaks the ring; it can reset and go on, others never notice', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
-    const a = await Client.open(ta, await create(ta, 'name=bad'));
-    const b = await Client.open(tb, await create(tb));
+    const a = await NetClient.open(ta, await create(ta, 'name=bad'));
+    const b = await NetClient.open(tb, await create(tb));
     a.send(ethernet(-1, 0), 0x7000_0000);
     await expect.poll(() => a.resets).toBe(1);
     expect(lines.at(-1)).toMatch(/VSwitch: ERROR: Port 'bad': .*must lie inside one registered region/);
@@ -264,8 +180,8 @@ describe('statistics reader', () => {
   it('shows ports and counters at each sync', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
-    const a = await Client.open(ta, await create(ta, 'name=lan', 'mac=02:00:00:00:00:0a'));
-    await Client.open(tb, await create(tb));
+    const a = await NetClient.open(ta, await create(ta, 'name=lan', 'mac=02:00:00:00:00:0a'));
+    await NetClient.open(tb, await create(tb));
     const { object } = await ta.ipc.client(Factory, root).create({ type: 1 });
     const reader = ta.ipc.client(SwitchStatistics, object as Capability);
     const { memory } = await reader.getBuffer();

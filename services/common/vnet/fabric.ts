@@ -13,6 +13,7 @@ export abstract class Fabric {
   readonly #touched: Int16Array;
   readonly #isTouched: Uint8Array;
   #touchedCount = 0;
+  #held = false;
 
   constructor(slots: number) {
     this.slots = slots;
@@ -21,8 +22,23 @@ export abstract class Fabric {
     this.#isTouched = new Uint8Array(slots);
   }
 
-  /** Forwards one frame that came in at port `from`. */
+  /** Forwards one frame that came in at port `from`, or drops it, or calls `hold`. */
   abstract forward(from: number, frame: SourceFrame): void;
+
+  /**
+   * For `forward`: the frame cannot go on now. It stays in its driver's queue, and all behind it; whoever holds it has
+   * to activate the port again.
+   */
+  protected hold(): void {
+    this.#held = true;
+  }
+
+  /** Whether the frame forwarded last is held; asking forgets it. */
+  takeHeld(): boolean {
+    if (!this.#held) return false;
+    this.#held = false;
+    return true;
+  }
 
   endpoint(port: number): Endpoint | undefined {
     return this.endpoints[port];

@@ -106,8 +106,12 @@ export class VirtioPort implements Endpoint {
     let taken = 0;
     try {
       while (taken < budget && queue.pop(chain)) {
-        taken += 1;
         if (!this.#mute) this.#take(chain);
+        if (this.#fabric.takeHeld()) {
+          queue.rewind(1);
+          break;
+        }
+        taken += 1;
         queue.push(chain.head, 0);
       }
     } catch (err) {
@@ -151,6 +155,21 @@ export class VirtioPort implements Endpoint {
 
   disableNotifications(): void {
     this.#tx?.disableNotifications();
+  }
+
+  /** True when the driver has offered receive buffers. */
+  get hasBuffers(): boolean {
+    return this.#rx?.hasAvailable ?? false;
+  }
+
+  /** Asks to be told of new receive buffers, too. True when there are some already. */
+  awaitBuffers(): boolean {
+    return this.#rx?.enableNotifications() ?? false;
+  }
+
+  /** Nobody waits for receive buffers any more. */
+  ignoreBuffers(): void {
+    this.#rx?.disableNotifications();
   }
 
   #take(chain: Chain): void {
