@@ -38,6 +38,8 @@ export interface DeviceParts {
   readonly irqs: readonly RecvIrq[];
   /** Releases the NIC's mappings, interrupt objects and DMA memory; called by `close`. */
   readonly release: () => Promise<void>;
+  /** Resolves when the machine with the NIC has ended, if that can be told. */
+  readonly machineGone?: Promise<void> | undefined;
   readonly clock?: Clock;
 }
 
@@ -52,6 +54,8 @@ export abstract class IxlDevice {
   readonly #adaptive: AdaptiveIrq[];
   #closed = false;
   #gone = false;
+  readonly #whenGone: Promise<void>;
+  #tellGone: () => void = () => {};
 
   constructor(parts: DeviceParts) {
     this.#parts = parts;
@@ -60,6 +64,10 @@ export abstract class IxlDevice {
     this.irqMode = parts.irqs.length > 0 ? irqMode(parts.cfg.irqTimeoutMs) : 'disable';
     this.#waiters = parts.rx.map(() => new IrqWaiter());
     this.#adaptive = parts.rx.map(() => new AdaptiveIrq(this.#clock.now()));
+    this.#whenGone = new Promise((resolve) => {
+      this.#tellGone = resolve;
+    });
+    void parts.machineGone?.then(() => this.markGone());
     if (this.irqMode !== 'wait') return;
     for (const [queue, irq] of parts.irqs.entries()) irq.listen(() => this.#waiters[queue]?.fire());
   }
@@ -214,22 +222,32 @@ export abstract class IxlDevice {
     throw new L4Error('ENOENT', `Cannot get option 0x${id.toString(16)} as ${this.getDriverName()} has none`);
   }
 
-  /** True once an interrupt cause has read as all ones: the device is not there any more. */
+  /** True once an interrupt cause has read as all ones, or the machine has ended: the device is not there any more. */
   get gone(): boolean {
     return this.#gone;
   }
 
   /** Asks the device whether it is still there; reads a register. */
   isGone(): boolean {
-    if (!this.#gone && !this.answers()) this.#gone = true;
+    if (!this.#gone && !this.answers()) this.markGone();
     return this.#gone;
+  }
+
+  /**
+   * Resolves when the device has gone: at once when its machine ends, else when one of the calls here finds it out.
+   * Never after `close`.
+   */
+  whenGone(): Promise<void> {
+    return this.#whenGone;
   }
 
   /** False when a register that is never all ones reads so. */
   protected abstract answers(): boolean;
 
   protected markGone(): void {
+    if (this.#closed) return;
     this.#gone = true;
+    this.#tellGone();
   }
 
   /**

@@ -34,9 +34,17 @@ export class Counters {
 
   /** A frame was not delivered to the port, or not taken from it. */
   dropped(port: number, reason: number): void {
+    this.noted(port, reason);
+    this.txDropped[port] = (this.txDropped[port] as number) + 1;
+  }
+
+  /**
+   * A frame from the port went nowhere without anybody's fault: its destination is behind the port it came from, or
+   * nobody is there. The original does not count it, so it is among the reasons only.
+   */
+  noted(port: number, reason: number): void {
     const at = port * DROP_REASONS + reason;
     this.#reasons[at] = (this.#reasons[at] as number) + 1;
-    this.txDropped[port] = (this.txDropped[port] as number) + 1;
   }
 
   /** Frames of the port that were dropped for that reason (one of DROP). */

@@ -5,15 +5,19 @@
  * earlier one, `vlan=trunk=` lists add up.
  */
 import { L4Error } from '#common/ipc/errors';
+import type { ForwardSpec } from './forward.ts';
+import { addStorm, parseFilter, parseRate } from './limit_args.ts';
+import type { RateLimit, StormLimit } from './limits.ts';
 import { parseMac } from './mac_address.ts';
-import type { VlanSpec } from './vlan.ts';
 
 /** What a script asked for; checks against the ports that exist are the port list's. */
-export interface PortSpec extends VlanSpec {
+export interface PortSpec extends ForwardSpec {
   /** At most 19 characters; empty: the switch makes one up. */
   readonly name: string;
   readonly dsMax: number;
   readonly monitor: boolean;
+  /** Names of the ports whose frames this port gets copies of: it is a mirror then. */
+  readonly mirror?: readonly string[];
   readonly mac?: Uint8Array;
 }
 
@@ -33,13 +37,34 @@ const FIRST_ARGUMENT = 2;
 /** Anything shorter cannot be a key with a value. */
 const MIN_LENGTH = 5;
 
+/** How the unknown option's message shows each key. */
+const HINTS: Readonly<Record<string, string>> = {
+  'ds-max=': 'ds-max=N',
+  'name=': 'name=S',
+  'type=': 'type=monitor, type=mirror',
+  'vlan=': 'vlan=access=ID, vlan=trunk=ID,...',
+  'mac=': 'mac=xx:xx:xx:xx:xx:xx',
+  'mirror=': 'mirror=NAME,...',
+  'rate-in=': 'rate-in=BITS',
+  'rate-out=': 'rate-out=BITS',
+  'storm=': 'storm=FRAMES',
+  'filter=': 'filter=TYPE,...',
+};
+
 interface Draft {
   name: string;
   dsMax: number;
   monitor: boolean;
+  /** `type=mirror`; the names make it one. */
+  isMirror?: boolean;
+  mirror?: string[];
   mac?: Uint8Array;
   access?: number;
   trunk?: number[] | 'all';
+  rateIn?: RateLimit;
+  rateOut?: RateLimit;
+  storm?: StormLimit;
+  filter?: readonly number[];
 }
 
 const KEYS: readonly (readonly [string, (draft: Draft, value: string) => void])[] = [
@@ -48,7 +73,14 @@ const KEYS: readonly (readonly [string, (draft: Draft, value: string) => void])[
   ['type=', setType],
   ['vlan=', setVlan],
   ['mac=', setMac],
+  ['mirror=', setMirror],
+  ['rate-in=', setRateIn],
+  ['rate-out=', setRateOut],
+  ['storm=', setStorm],
+  ['filter=', setFilter],
 ];
+/** What the port of a NIC can have: the NIC brings its own address, and its driver its dataspaces. */
+const NIC_KEYS = ['name=', 'vlan=', 'rate-in=', 'rate-out=', 'storm='];
 
 /** Parses the arguments behind the object type. Throws L4Error EINVAL with the sentence for log and caller. */
 export function parsePortArguments(args: readonly Argument[]): PortSpec {
@@ -62,16 +94,50 @@ export function parsePortArguments(args: readonly Argument[]): PortSpec {
         `Unexpected type for argument ${index + FIRST_ARGUMENT}: it must be a string`,
       );
     }
-    const entry = KEYS.find(([key]) => text.startsWith(key));
-    if (text.length < MIN_LENGTH || entry === undefined) {
-      const known =
-        'ds-max=N, name=S, type=monitor, vlan=access=ID, vlan=trunk=ID,..., mac=xx:xx:xx:xx:xx:xx';
-      throw refuse('VSWITCH_UNKNOWN_OPTION', `Unknown option '${text}': it must be one of ${known}`);
-    }
-    const [key, set] = entry;
-    set(draft, text.slice(key.length));
+    apply(draft, text, KEYS);
   }
-  return draft;
+  return finish(draft);
+}
+
+/** Parses what is said of a NIC's port, in the words of `create(0, ...)`. Throws L4Error EINVAL. */
+export function parseNicArguments(texts: readonly string[]): PortSpec {
+  const draft: Draft = { name: '', dsMax: DEFAULT_DS_MAX, monitor: false };
+  const keys = KEYS.filter(([key]) => NIC_KEYS.includes(key));
+  for (const text of texts) apply(draft, text, keys);
+  return finish(draft);
+}
+
+function apply(draft: Draft, text: string, keys: typeof KEYS): void {
+  const entry = keys.find(([key]) => text.startsWith(key));
+  if (text.length < MIN_LENGTH || entry === undefined) {
+    const known = keys.map(([key]) => HINTS[key] ?? key).join(', ');
+    throw refuse('VSWITCH_UNKNOWN_OPTION', `Unknown option '${text}': it must be one of ${known}`);
+  }
+  const [key, set] = entry;
+  set(draft, text.slice(key.length));
+}
+
+/** What belongs together must be there together. */
+function finish({ isMirror, ...spec }: Draft): PortSpec {
+  if (isMirror && !spec.mirror) {
+    throw refuse(
+      'VSWITCH_MIRROR',
+      "Cannot make a mirror as type=mirror needs the ports to look at: add 'mirror=NAME[,NAME...]'",
+    );
+  }
+  if (!isMirror && spec.mirror) {
+    throw refuse(
+      'VSWITCH_MIRROR',
+      `Cannot mirror '${spec.mirror.join(',')}' as mirror= is for ports with type=mirror: add 'type=mirror'`,
+    );
+  }
+  if (!isMirror && !spec.monitor && spec.filter) {
+    throw refuse(
+      'VSWITCH_FILTER',
+      "Cannot filter as filter= is for ports that look at others: add 'type=monitor' or 'type=mirror'",
+    );
+  }
+  return spec;
 }
 
 function refuse(code: string, message: string): L4Error {
@@ -108,10 +174,11 @@ function setName(draft: Draft, value: string): void {
 }
 
 function setType(draft: Draft, value: string): void {
-  if (value !== 'monitor' && value !== 'none') {
-    throw refuse('VSWITCH_UNKNOWN_TYPE', `Unknown type '${value}': it must be monitor or none`);
+  if (value !== 'monitor' && value !== 'mirror' && value !== 'none') {
+    throw refuse('VSWITCH_UNKNOWN_TYPE', `Unknown type '${value}': it must be monitor, mirror or none`);
   }
   draft.monitor = value === 'monitor';
+  draft.isMirror = value === 'mirror';
 }
 
 function setVlan(draft: Draft, value: string): void {
@@ -150,6 +217,42 @@ function setTrunk(draft: Draft, value: string): void {
     );
   }
   if (draft.trunk !== 'all') draft.trunk = [...(draft.trunk ?? []), ...ids];
+}
+
+function setMirror(draft: Draft, value: string): void {
+  const names = value.split(',').map((name) => name.slice(0, MAX_NAME));
+  if (names.includes('')) {
+    throw refuse(
+      'VSWITCH_MIRROR',
+      `Invalid ports to mirror '${value}': they must be names of ports with commas, without blanks`,
+    );
+  }
+  draft.mirror = names;
+}
+
+function setRateIn(draft: Draft, value: string): void {
+  draft.rateIn = limit('rate-in=', value, parseRate);
+}
+
+function setRateOut(draft: Draft, value: string): void {
+  draft.rateOut = limit('rate-out=', value, parseRate);
+}
+
+function setFilter(draft: Draft, value: string): void {
+  draft.filter = limit('filter=', value, parseFilter, 'VSWITCH_FILTER');
+}
+
+function setStorm(draft: Draft, value: string): void {
+  draft.storm = limit('storm=', value, (text) => addStorm(draft.storm, text), 'VSWITCH_STORM');
+}
+
+/** Parses the value of a limit; a rule that it breaks is said as for the other arguments. */
+function limit<T>(key: string, value: string, parse: (value: string) => T, code = 'VSWITCH_RATE'): T {
+  try {
+    return parse(value);
+  } catch (cause) {
+    throw refuse(code, `Bad parameter '${key}'. ${(cause as Error).message}: current value is '${value}'`);
+  }
 }
 
 function setMac(draft: Draft, value: string): void {

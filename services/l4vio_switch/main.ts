@@ -1,5 +1,5 @@
 /**
- * l4vio_switch: a virtual Ethernet switch for virtio-net clients, with an optional NIC.
+ * l4vio_switch: a virtual Ethernet switch for virtio-net clients, with optional NICs.
  *
  * Capabilities: `svr` (the factory that clients create ports with), `vbus` (optional: the NIC's bus), and those
  * named with -d. Exit status: 0 asked to end, 1 bad command line, 2 no `svr`.
@@ -11,7 +11,7 @@ import type { TaskEnv } from '#common/task/env';
 import { Factory } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { CONSOLE, Log } from './log.ts';
-import { type Nic, startNicInProcess, startNicTask } from './nic.ts';
+import { type Nic, startNics } from './nic.ts';
 import { OptionError, type Options, parseOptions, USAGE } from './options.ts';
 import { Switch } from './switch.ts';
 
@@ -37,12 +37,11 @@ export async function main(env: TaskEnv): Promise<number> {
   }
   const accepts = await trustOnly(env, options.trustedDataspaces);
   const lan = new Switch(env, { ...options, log, ...(accepts ? { accepts } : {}) });
-  let nic: Nic | undefined;
+  let nics: readonly Nic[] = [];
   try {
     lan.start();
     const vbus = env.caps.get('vbus');
-    const startNic = options.ixl === 'task' ? startNicTask : startNicInProcess;
-    if (vbus) nic = await startNic(env, vbus, lan, log);
+    if (vbus) nics = await startNics({ env, vbus, lan, log }, options);
     if (!env.signal.aborted) {
       const gate = await env.ipc.serve(svr);
       gate.setRoot([bind(Factory, factoryHandlers(gate, lan, env.memories, log))]);
@@ -51,7 +50,7 @@ export async function main(env: TaskEnv): Promise<number> {
     return 0;
   } finally {
     lan.close();
-    await nic?.close();
+    await Promise.all(nics.map((nic) => nic.close()));
   }
 }
 

@@ -36,7 +36,10 @@ class MockHost implements NicTaskHost {
     this.mounts += 1;
     return {
       capability: { gate: '', object: 1, masks: [], proof: new Uint8Array(16) },
-      identify: (driver: string, mac: Uint8Array) => void this.identified.push(`${driver} ${mac[5]}`),
+      identify: (driver: string, mac: Uint8Array) => {
+        this.identified.push(`${driver} ${mac[5]}`);
+        return driver;
+      },
       unmount: (free: boolean) => void this.unmounts.push(free),
     };
   }

@@ -7,7 +7,7 @@ import type { PortSpec } from './factory_args.ts';
 import type { Log } from './log.ts';
 import { formatMac, randomMac } from './mac_address.ts';
 
-export type PortKind = 'port' | 'monitor' | 'nic';
+export type PortKind = 'port' | 'monitor' | 'mirror' | 'nic';
 
 /** A port that exists. */
 export interface Port {
@@ -61,11 +61,7 @@ export class PortList {
    */
   create(spec: PortSpec): Port {
     const number = this.#freeNumber(spec.monitor);
-    if (spec.access !== undefined && spec.trunk !== undefined) {
-      throw new L4Error('EINVAL', 'VLAN port cannot be access and trunk simultaneously.', {
-        code: 'VSWITCH_VLAN',
-      });
-    }
+    checkVlan(spec);
     const name = spec.name !== '' ? spec.name : this.#makeName(spec.monitor);
     const mac = spec.mac ?? (this.#options.assignMacs ? this.#freshMac() : undefined);
     if (!spec.monitor) this.#checkMac(name, mac);
@@ -75,31 +71,43 @@ export class PortList {
         `Port '${name}': MAC address ${formatMac(spec.mac)} is a multicast address`,
       );
     }
-    if (!spec.monitor) return this.#add({ number, name, kind: 'port', spec, mac });
+    if (!spec.monitor && !spec.mirror) return this.#add({ number, name, kind: 'port', spec, mac });
+    const kind = spec.monitor ? 'monitor' : 'mirror';
     if (spec.access !== undefined)
-      this.#options.log.warn('core', 'vlan=access=<id> ignored on monitor ports!');
+      this.#options.log.warn('core', `vlan=access=<id> ignored on ${kind} ports!`);
     if (Array.isArray(spec.trunk))
-      this.#options.log.warn('core', 'vlan=trunk=<ids> ignored on monitor ports!');
+      this.#options.log.warn('core', `vlan=trunk=<ids> ignored on ${kind} ports!`);
     const { access: _access, trunk: _trunk, ...native } = spec;
-    return this.#add({ number, name, kind: 'monitor', spec: native, mac });
+    for (const watched of spec.mirror ?? []) this.#warnOfNobody(watched, name);
+    return this.#add({ number, name, kind, spec: native, mac });
   }
 
-  /** Adds the port of a NIC, before its driver is known. Throws L4Error ENOMEM. */
-  createNic(dsMax: number): Port {
-    const spec: PortSpec = { name: 'ixl', dsMax, monitor: false };
-    return this.#add({ number: this.#freeNumber(false), name: spec.name, kind: 'nic', spec, mac: undefined });
+  /** Adds the port of a NIC, before its driver is known. Throws L4Error ENOMEM or EINVAL, as `create`. */
+  createNic(dsMax: number, wanted: Partial<PortSpec> = {}): Port {
+    const spec: PortSpec = { name: '', monitor: false, ...wanted, dsMax };
+    const number = this.#freeNumber(false);
+    checkVlan(spec);
+    return this.#add({ number, name: spec.name || 'ixl', kind: 'nic', spec, mac: undefined });
   }
 
   /**
-   * Names the NIC's port after its driver and gives it the NIC's address. Throws L4Error ENOMEM when a port has that
-   * address.
+   * Gives the NIC's port the NIC's address and, if it was not given a name, the name of its driver. Throws L4Error
+   * ENOMEM when a port has that address.
    */
-  identify(port: Port, name: string, mac: Uint8Array): Port {
+  identify(port: Port, driver: string, mac: Uint8Array): Port {
+    const name = port.spec.name || driver;
     this.#checkMac(name, mac, port.number);
     const identified: Port = { ...port, name, mac };
     this.#ports[port.number] = identified;
     this.#age += 1;
     return identified;
+  }
+
+  /** Numbers of the mirrors that look at `port`. */
+  mirrorsOf(port: Port): number[] {
+    if (port.kind === 'monitor' || port.kind === 'mirror') return [];
+    const looking = this.all().filter(({ spec }) => spec.mirror?.includes(port.name));
+    return looking.map(({ number }) => number);
   }
 
   remove(number: number): void {
@@ -121,6 +129,17 @@ export class PortList {
     const number = this.#ports.indexOf(undefined);
     if (number >= 0 && number < maxPorts) return number;
     throw noPort(`all ${maxPorts} are in use; more with the option -p`);
+  }
+
+  #warnOfNobody(wanted: string, mirror: string): void {
+    const names = this.all()
+      .filter(({ kind }) => kind === 'port' || kind === 'nic')
+      .map(({ name }) => name);
+    if (names.includes(wanted)) return;
+    this.#options.log.warn(
+      'port',
+      `Mirror '${mirror}' sees nothing of port '${wanted}' until there is one of that name: there are ${names.join(', ') || 'none'}`,
+    );
   }
 
   #makeName(monitor: boolean): string {
@@ -151,6 +170,13 @@ export class PortList {
       (port) => port.kind !== 'monitor' && port.number !== except && port.mac && formatMac(port.mac) === text,
     );
   }
+}
+
+function checkVlan({ access, trunk }: PortSpec): void {
+  if (access === undefined || trunk === undefined) return;
+  throw new L4Error('EINVAL', 'VLAN port cannot be access and trunk simultaneously.', {
+    code: 'VSWITCH_VLAN',
+  });
 }
 
 function noPort(why: string): L4Error {

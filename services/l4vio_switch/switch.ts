@@ -5,6 +5,7 @@
  * capabilities), and as an endpoint of the forwarder (frames). They are made and taken apart here, together.
  */
 import type { Capability } from '#common/ipc/capability';
+import { L4Error } from '#common/ipc/errors';
 import type { Gate } from '#common/ipc/gate';
 import type { Binding } from '#common/ipc/service';
 import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
@@ -26,8 +27,10 @@ import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES, VirtioPort } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
 import { Forwarder } from './forward.ts';
+import type { StormLimit } from './limits.ts';
 import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
+import { MacTable } from './mac_table.ts';
 import type { Options } from './options.ts';
 import { type Port, PortList } from './port_list.ts';
 import { statisticsBytes, writeStatistics } from './statistics.ts';
@@ -43,6 +46,10 @@ export interface SwitchEnv extends DeviceEnv {
 
 export interface SwitchOptions extends Pick<Options, 'ports' | 'queueSize' | 'assignMacs'> {
   readonly log: Log;
+  /** Seconds after which an address that was not seen is forgotten; default never. */
+  readonly macAge?: number;
+  /** Storm control of ports that have none of their own. */
+  readonly storm?: StormLimit | undefined;
   /** Which dataspaces clients may register; default all. */
   readonly accepts?: (memory: SharedMemoryRef) => boolean;
 }
@@ -67,7 +74,8 @@ export class Switch {
     this.#env = env;
     this.#options = options;
     this.ports = new PortList({ maxPorts: options.ports, assignMacs: options.assignMacs, log: options.log });
-    this.forwarder = new Forwarder(options.ports, options.log);
+    const macs = new MacTable(undefined, options.macAge);
+    this.forwarder = new Forwarder(options.ports, options.log, { macs });
     this.#scheduler = new Scheduler(this.forwarder);
     this.#pump = new Pump(this.#scheduler);
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
@@ -92,9 +100,32 @@ export class Switch {
     return gate.export(bindings, { holder, onGone: () => this.removePort(port.number) });
   }
 
-  /** Makes the port of a NIC driven by another task. Throws L4Error ENOMEM. */
-  createNicPort(): Port {
-    return this.ports.createNic(NIC_DS_MAX);
+  /** Makes the port of a NIC, before its driver is known. Throws L4Error ENOMEM, or EINVAL. */
+  createNicPort(spec: Partial<PortSpec> = {}): Port {
+    return this.ports.createNic(NIC_DS_MAX, spec);
+  }
+
+  /** Gives the NIC's port its address and name. Throws L4Error ENOMEM when a port has that address. */
+  identifyNic(port: Port, driver: string, mac: Uint8Array): Port {
+    const identified = this.ports.identify(port, driver, mac);
+    this.#updateMirrors();
+    return identified;
+  }
+
+  /**
+   * Takes the link of a port up or down: down, it neither sends nor receives. Throws L4Error ENOENT when there is no
+   * such port.
+   */
+  setLink(number: number, up: boolean): void {
+    const port = this.ports.get(number);
+    if (!port) {
+      throw new L4Error('ENOENT', `Cannot set the link of port ${number} as there is none of that number`, {
+        code: 'VSWITCH_NO_SUCH_PORT',
+      });
+    }
+    if (this.forwarder.linkUp(number) === up) return;
+    this.forwarder.setLink(number, up);
+    this.#options.log.info('port', `Port '${port.name}' (${number}): link ${up ? 'up' : 'down'}`);
   }
 
   /** Serves a NIC's port to its driver, who is to get the bindings. */
@@ -109,7 +140,7 @@ export class Switch {
 
   /** Connects a NIC that this process drives to its port. `activate` is to be called at its interrupts. */
   connectNic(number: number, make: (forwarder: Forwarder, scratch: number) => Endpoint): void {
-    this.forwarder.connect(number, make(this.forwarder, this.#scratchOf(number)), {});
+    this.#connect(number, make(this.forwarder, this.#scratchOf(number)));
     this.activate(number);
   }
 
@@ -124,7 +155,9 @@ export class Switch {
     const port = this.ports.get(number);
     if (!port) return;
     this.#disconnect(number);
+    this.forwarder.setLink(number, true);
     this.ports.remove(number);
+    this.#updateMirrors();
     this.#options.log.info('port', `Removed port '${port.name}' (${number})`);
   }
 
@@ -162,7 +195,7 @@ export class Switch {
         nic: port.kind === 'nic',
         memory: this.#env.arena,
         scratch: this.#scratchOf(number),
-        mute: port.kind === 'monitor',
+        mute: port.kind === 'monitor' || port.kind === 'mirror',
         fabric: this.forwarder,
         device: {
           fail: (error) => server.device.fail(error.message),
@@ -171,12 +204,28 @@ export class Switch {
         },
       });
       this.#servers.set(number, server);
-      this.forwarder.connect(number, endpoint, port.spec);
+      this.#connect(number, endpoint);
       return server;
     } catch (err) {
       // No memory for the config page: the number must not stay taken.
       this.ports.remove(number);
       throw err;
+    }
+  }
+
+  #connect(number: number, endpoint: Endpoint): void {
+    const { spec, kind } = this.ports.get(number) as Port;
+    const storm = spec.storm ?? (kind === 'port' || kind === 'nic' ? this.#options.storm : undefined);
+    this.forwarder.connect(number, endpoint, storm ? { ...spec, storm } : spec);
+    this.#updateMirrors();
+  }
+
+  /** A port came, went or got its name: mirrors know ports by name. */
+  #updateMirrors(): void {
+    for (const port of this.ports.all()) {
+      // A port without endpoint has no frames; it is looked at again when it is connected.
+      if (this.forwarder.endpoint(port.number))
+        this.forwarder.mirror(port.number, this.ports.mirrorsOf(port));
     }
   }
 

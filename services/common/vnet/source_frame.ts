@@ -59,6 +59,13 @@ export class SourceFrame {
     return (this.dstHi & 1) === 1;
   }
 
+  /** Ethernet type behind the tag, if there is one; -1 in a frame that is too short. Read from the frame at each call. */
+  etherType(): number {
+    const at = this.tagged ? TAG_OFFSET + TAG_SIZE : TAG_OFFSET;
+    if (at + 2 > this.length) return -1;
+    return (this.#byte(at) << 8) | this.#byte(at + 1);
+  }
+
   /** Takes a driver's chain: a 12-byte header, then the frame. False when it is no such thing. */
   load(chain: Pieces, plainHeader: boolean): boolean {
     const firstLength = chain.len[0] as number;
@@ -88,6 +95,15 @@ export class SourceFrame {
       target += Math.max(size, 0);
       skip = Math.max(skip - (pieces.len[n] as number), 0);
     }
+  }
+
+  /** Byte `index` of the frame, which must be inside of it. */
+  #byte(index: number): number {
+    const { pieces } = this;
+    let at = this.skip + index;
+    let n = this.first;
+    while (at >= (pieces.len[n] as number)) at -= pieces.len[n++] as number;
+    return this.#memory.u8[(pieces.where[n] as number) + at] as number;
   }
 
   #locate(pieces: Pieces, header: number, first: number, skip: number): boolean {

@@ -7,10 +7,9 @@ import {
   MockClient,
   type MockFabric,
 } from '#common/vnet/testing/mock_client';
-import { Forwarder } from '../forward.ts';
+import { Forwarder, type ForwardSpec } from '../forward.ts';
 import { Log, type Sink } from '../log.ts';
 import { MacTable } from '../mac_table.ts';
-import type { VlanSpec } from '../vlan.ts';
 
 /** A log that keeps its lines. */
 export function listLog(): { log: Log; lines: string[] } {
@@ -20,7 +19,13 @@ export function listLog(): { log: Log; lines: string[] } {
 }
 
 export interface PortOptions extends ClientOptions {
-  readonly vlan?: VlanSpec;
+  readonly vlan?: ForwardSpec;
+}
+
+/** Seconds after which a mock switch forgets addresses, and its time in milliseconds. */
+export interface MockTime {
+  readonly maxAge?: number;
+  ms: number;
 }
 
 export class MockSwitch implements MockFabric {
@@ -30,11 +35,12 @@ export class MockSwitch implements MockFabric {
   readonly clients: MockClient[] = [];
   readonly lines: string[];
 
-  constructor(maxPorts = 8) {
+  constructor(maxPorts = 8, time?: MockTime) {
     const { log, lines } = listLog();
     this.lines = lines;
     this.memory = new Memory(new ArrayBuffer((maxPorts + 2) * CLIENT_BYTES));
-    this.forwarder = new Forwarder(maxPorts, log, new MacTable(1));
+    const macs = new MacTable(1, time?.maxAge);
+    this.forwarder = new Forwarder(maxPorts, log, { macs, ...(time && { clock: () => time.ms }) });
     this.scheduler = new Scheduler(this.forwarder);
   }
 
@@ -59,7 +65,7 @@ export class MockSwitch implements MockFabric {
   #add(number: number, options: PortOptions): MockClient {
     const client = new MockClient(this, number, (number + 1) * CLIENT_BYTES, {
       ...options,
-      mute: number === this.forwarder.monitor,
+      mute: number === this.forwarder.monitor || options.vlan?.mirror !== undefined,
     });
     this.clients[number] = client;
     this.forwarder.connect(number, client.port, options.vlan ?? {});
