@@ -13,7 +13,7 @@ import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { Pump } from '#common/shm/pump';
 import { DEVICE_ID_NET } from '#common/virtio/config_page';
-import { F_INDIRECT_DESC, featureSet, hasFeature, NET_F_MAC, NET_F_MRG_RXBUF } from '#common/virtio/features';
+import { F_INDIRECT_DESC, featureSet, NET_F_MAC, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
@@ -131,7 +131,7 @@ export class Link {
   #run(end: WireEnd, { device }: DeviceServer, number: number): void {
     const [rx, tx] = [device.queue(RX), device.queue(TX)];
     if (!rx || !tx) throw new Error(`Broken invariant: port ${number} is configured without queues`);
-    end.start(rx, tx, hasFeature(device.features, NET_F_MRG_RXBUF));
+    end.start(rx, tx, device.features);
     // What either end sent before this one was ready waits in its queue.
     this.#activate();
   }

@@ -5,6 +5,7 @@
  * earlier one, `vlan=trunk=` lists add up.
  */
 import { L4Error } from '#common/ipc/errors';
+import { MAX_MTU, MIN_MTU } from '#common/vnet/net_config';
 import type { ForwardSpec } from './forward.ts';
 import { addStorm, parseFilter, parseRate } from './limit_args.ts';
 import type { RateLimit, StormLimit } from './limits.ts';
@@ -19,6 +20,8 @@ export interface PortSpec extends ForwardSpec {
   /** Names of the ports whose frames this port gets copies of: it is a mirror then. */
   readonly mirror?: readonly string[];
   readonly mac?: Uint8Array;
+  /** MTU to offer, in bytes behind the Ethernet header. */
+  readonly mtu?: number;
 }
 
 /** One argument as FactoryArgument of factory.proto carries it. */
@@ -49,6 +52,7 @@ const HINTS: Readonly<Record<string, string>> = {
   'rate-out=': 'rate-out=BITS',
   'storm=': 'storm=FRAMES',
   'filter=': 'filter=TYPE,...',
+  'mtu=': 'mtu=BYTES',
 };
 
 interface Draft {
@@ -59,6 +63,7 @@ interface Draft {
   isMirror?: boolean;
   mirror?: string[];
   mac?: Uint8Array;
+  mtu?: number;
   access?: number;
   trunk?: number[] | 'all';
   rateIn?: RateLimit;
@@ -78,6 +83,7 @@ const KEYS: readonly (readonly [string, (draft: Draft, value: string) => void])[
   ['rate-out=', setRateOut],
   ['storm=', setStorm],
   ['filter=', setFilter],
+  ['mtu=', setMtu],
 ];
 /** What the port of a NIC can have: the NIC brings its own address, and its driver its dataspaces. */
 const NIC_KEYS = ['name=', 'vlan=', 'rate-in=', 'rate-out=', 'storm='];
@@ -264,4 +270,15 @@ function setMac(draft: Draft, value: string): void {
     );
   }
   draft.mac = mac;
+}
+
+function setMtu(draft: Draft, value: string): void {
+  const mtu = decimal(value);
+  if (!(mtu >= MIN_MTU && mtu <= MAX_MTU)) {
+    throw refuse(
+      'VSWITCH_MTU',
+      `Bad parameter 'mtu='. It must be ${MIN_MTU}..${MAX_MTU}: current value is '${value}'`,
+    );
+  }
+  draft.mtu = mtu;
 }

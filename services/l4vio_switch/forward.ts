@@ -203,6 +203,15 @@ export class Forwarder extends Fabric {
     return this.#rateIn.admits(from, frame.length, this.#now[0] as number) ? ACCEPTED : DROP.RATE;
   }
 
+  override refuse(from: number, frame: SourceFrame, reason: number): void {
+    this.#taps[from]?.frame(from, INBOUND, frame, TAG_KEEP, frame.tci, reason);
+    this.counters.dropped(from, reason);
+  }
+
+  override lost(port: number, reason: number): void {
+    this.counters.dropped(port, reason);
+  }
+
   #admits(from: number, frame: SourceFrame): boolean {
     const { vlans } = this;
     if (vlans.value[from] === VLAN_NATIVE) return true;

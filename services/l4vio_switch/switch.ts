@@ -13,16 +13,11 @@ import { Throttle } from '#common/obs/throttle';
 import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { Pump } from '#common/shm/pump';
-import { DEVICE_ID_NET, NET_CONFIG_SIZE } from '#common/virtio/config_page';
-import {
-  F_INDIRECT_DESC,
-  type Features,
-  featureSet,
-  hasFeature,
-  NET_F_MAC,
-  NET_F_MRG_RXBUF,
-} from '#common/virtio/features';
+import { DEVICE_ID_NET } from '#common/virtio/config_page';
+import { type Features, hasFeature, NET_F_MTU, NET_F_STATUS } from '#common/virtio/features';
 import type { Endpoint } from '#common/vnet/endpoint';
+import { netConfig } from '#common/vnet/net_config';
+import { missingFeature, portFeatures } from '#common/vnet/offload';
 import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES, VirtioPort } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
@@ -50,6 +45,8 @@ export interface SwitchOptions extends Pick<Options, 'ports' | 'queueSize' | 'as
   readonly macAge?: number;
   /** Storm control of ports that have none of their own. */
   readonly storm?: StormLimit | undefined;
+  /** MTU that ports without one of their own offer, in bytes behind the Ethernet header; default: none is offered. */
+  readonly mtu?: number;
   /** Which dataspaces clients may register; default all. */
   readonly accepts?: (memory: SharedMemoryRef) => boolean;
 }
@@ -69,6 +66,7 @@ export class Switch {
   readonly #pump: Pump;
   readonly #scratch: number;
   readonly #servers = new Map<number, DeviceServer>();
+  /** Ports whose link has been taken down. */
 
   constructor(env: SwitchEnv, options: SwitchOptions) {
     this.#env = env;
@@ -113,8 +111,8 @@ export class Switch {
   }
 
   /**
-   * Takes the link of a port up or down: down, it neither sends nor receives. Throws L4Error ENOENT when there is no
-   * such port.
+   * Takes the link of a port up or down: down, it neither sends nor receives, and its addresses are forgotten. A driver
+   * that has negotiated STATUS is told. Throws L4Error ENOENT when there is no such port.
    */
   setLink(number: number, up: boolean): void {
     const port = this.ports.get(number);
@@ -125,6 +123,8 @@ export class Switch {
     }
     if (this.forwarder.linkUp(number) === up) return;
     this.forwarder.setLink(number, up);
+    const device = this.#servers.get(number)?.device;
+    device?.changeConfig(this.#configOf(port), hasFeature(device.features, NET_F_STATUS));
     this.#options.log.info('port', `Port '${port.name}' (${number}): link ${up ? 'up' : 'down'}`);
   }
 
@@ -179,12 +179,13 @@ export class Switch {
     try {
       const server: DeviceServer = new DeviceServer(this.#env, {
         deviceId: DEVICE_ID_NET,
-        features: offeredFeatures(port),
+        features: this.#offeredFeatures(port),
+        missingFeature,
         queues: [queueSize, queueSize],
-        config: netConfig(port.mac),
+        config: this.#configOf(port),
         dsMax,
         name: `port '${name}'`,
-        onConfigured: () => this.#startPort(endpoint, server, number),
+        onConfigured: () => this.#startPort(endpoint, server, port),
         onReset: () => endpoint.stop(),
         onKick: () => this.activate(number),
         onError: (reason) => errors.say(`Port '${name}': ${reason}`),
@@ -200,7 +201,7 @@ export class Switch {
         device: {
           fail: (error) => server.device.fail(error.message),
           interrupt: () => server.device.interrupt(),
-          invalidRequest: () => warnings.say(`Port '${name}': Invalid request`),
+          invalidRequest: (why) => warnings.say(`Port '${name}': Invalid request${why ? `: ${why}` : ''}`),
         },
       });
       this.#servers.set(number, server);
@@ -229,10 +230,12 @@ export class Switch {
     }
   }
 
-  #startPort(endpoint: VirtioPort, { device }: DeviceServer, number: number): void {
+  #startPort(endpoint: VirtioPort, { device }: DeviceServer, port: Port): void {
+    const { number } = port;
     const [rx, tx] = [device.queue(RX), device.queue(TX)];
     if (!rx || !tx) throw new Error(`Broken invariant: port ${number} is configured without queues`);
-    endpoint.start(rx, tx, hasFeature(device.features, NET_F_MRG_RXBUF));
+    const mtu = hasFeature(device.features, NET_F_MTU) ? this.#mtuOf(port) : undefined;
+    endpoint.start(rx, tx, device.features, mtu);
     this.#options.log.debug('port', `Port ${number} runs`);
     // What the driver sent before it was ready has had its notification already.
     this.activate(number);
@@ -248,16 +251,21 @@ export class Switch {
   #scratchOf(number: number): number {
     return this.#scratch + number * SCRATCH_BYTES;
   }
-}
 
-function offeredFeatures({ mac }: Port): Features {
-  const bits = [NET_F_MRG_RXBUF, F_INDIRECT_DESC];
-  return featureSet(...bits, ...(mac ? [NET_F_MAC] : []));
-}
+  #mtuOf({ spec }: Port): number | undefined {
+    return spec.mtu ?? this.#options.mtu;
+  }
 
-/** mac[6], status u16, max_virtqueue_pairs u16: the last two unused (F3.7). */
-function netConfig(mac: Uint8Array | undefined): Uint8Array {
-  const config = new Uint8Array(NET_CONFIG_SIZE);
-  if (mac) config.set(mac);
-  return config;
+  #configOf(port: Port): Uint8Array {
+    return netConfig({ mac: port.mac, mtu: this.#mtuOf(port), linkUp: this.forwarder.linkUp(port.number) });
+  }
+
+  /** A NIC's driver has frames as they are on the wire, and nothing to offload them to. */
+  #offeredFeatures(port: Port): Features {
+    return portFeatures({
+      mac: port.mac !== undefined,
+      mtu: this.#mtuOf(port) !== undefined,
+      offloads: port.kind !== 'nic',
+    });
+  }
 }

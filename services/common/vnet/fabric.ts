@@ -7,6 +7,8 @@ import type { PortSet } from './port_set.ts';
 import type { SourceFrame } from './source_frame.ts';
 
 export abstract class Fabric {
+  /** Work that large frames have cost beyond being one frame: segments made. The port that they come from takes it. */
+  work = 0;
   /** Number of port numbers: 0 to slots - 1. */
   readonly slots: number;
   protected readonly endpoints: (Endpoint | undefined)[];
@@ -39,6 +41,12 @@ export abstract class Fabric {
     this.#held = false;
     return true;
   }
+
+  /** A frame from `port` is not forwarded at all, for a reason of DROP. */
+  refuse(_port: number, _frame: SourceFrame, _reason: number): void {}
+
+  /** A segment of a frame was not delivered to `port`, while others were; for a reason of DROP. */
+  lost(_port: number, _reason: number): void {}
 
   endpoint(port: number): Endpoint | undefined {
     return this.endpoints[port];

@@ -7,7 +7,9 @@
  */
 import type { Memory } from '#common/memory';
 import { NET_HDR_SIZE } from '#common/virtio/net_header';
+import { sumBytes, sumPieces } from './checksum.ts';
 import { copyBytes } from './copy.ts';
+import { FRAME_VERBATIM, Offload } from './offload.ts';
 import { TAG_OFFSET, TAG_SIZE, TPID_LE } from './tag.ts';
 
 /** Largest frame: 64 KiB of payload as segmentation offload makes them, Ethernet header, two tags. */
@@ -40,6 +42,10 @@ export class SourceFrame {
   tagged = false;
   /** Tag control information as on the wire, host order; 0 when untagged. */
   tci = 0;
+  /** One of FRAME_*: what the virtio-net header means. Set by the port that the frame comes from. */
+  kind = FRAME_VERBATIM;
+  /** For FRAME_CSUM and FRAME_TSO. */
+  readonly offload = new Offload();
 
   readonly #memory: Memory;
   readonly #scratch: number;
@@ -104,6 +110,12 @@ export class SourceFrame {
     let n = this.first;
     while (at >= (pieces.len[n] as number)) at -= pieces.len[n++] as number;
     return this.#memory.u8[(pieces.where[n] as number) + at] as number;
+  }
+
+  /** Sum of bytes [start, end) of the frame, for checksums: see `checksum.ts`. */
+  sum(start: number, end: number): number {
+    if (this.contiguous >= 0) return sumBytes(this.#memory, this.contiguous + start, end - start);
+    return sumPieces(this.#memory, this.pieces, this.first, this.skip, start, end);
   }
 
   #locate(pieces: Pieces, header: number, first: number, skip: number): boolean {

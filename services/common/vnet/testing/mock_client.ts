@@ -7,7 +7,7 @@
 import type { Memory } from '#common/memory';
 import { DeviceQueue } from '#common/virtio/device_queue';
 import type { RingError } from '#common/virtio/errors';
-import { F_INDIRECT_DESC, F_VERSION_1, featureSet } from '#common/virtio/features';
+import { F_INDIRECT_DESC, F_VERSION_1, featureSet, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import {
   DESC_F_NEXT,
   DESC_F_WRITE,
@@ -75,6 +75,11 @@ export interface ClientOptions {
   readonly nic?: boolean;
   readonly offset?: number;
   readonly mute?: boolean;
+  /** Numbers of further features that the client has negotiated. */
+  readonly features?: readonly number[];
+  readonly mtu?: number;
+  /** Bytes of each buffer slot; `size` of them twice must fit CLIENT_BYTES. */
+  readonly slot?: number;
 }
 
 /** What the ports of a test share. */
@@ -91,8 +96,11 @@ export class MockClient {
   readonly errors: RingError[] = [];
   interrupts = 0;
   invalid = 0;
+  /** Rules that offload headers broke. */
+  readonly reasons: string[] = [];
   readonly #memory: Memory;
   readonly #slots: number;
+  readonly #slot: number;
   #nextTx = 0;
   #nextRx = 0;
 
@@ -102,10 +110,12 @@ export class MockClient {
     const txAt = base + queueBytes(size);
     this.rx = new Ring(lab.memory, layoutQueue(size, base));
     this.tx = new Ring(lab.memory, layoutQueue(size, txAt));
+    this.#slot = options.slot ?? SLOT;
     this.#slots = Math.ceil((txAt + queueBytes(size)) / SLOT) * SLOT + (options.offset ?? 0);
     const regions = new Regions(2);
     regions.add(base, CLIENT_BYTES, base, true);
-    const features = featureSet(F_VERSION_1, F_INDIRECT_DESC);
+    const merge = options.mergeable === true ? [NET_F_MRG_RXBUF] : [];
+    const features = featureSet(F_VERSION_1, F_INDIRECT_DESC, ...merge, ...(options.features ?? []));
     this.port = new VirtioPort({
       number: number,
       nic: options.nic ?? false,
@@ -118,19 +128,20 @@ export class MockClient {
         interrupt: () => {
           this.interrupts += 1;
         },
-        invalidRequest: () => {
+        invalidRequest: (why) => {
           this.invalid += 1;
+          if (why !== undefined) this.reasons.push(why);
         },
       },
     });
     const rx = new DeviceQueue(lab.memory, this.rx.layout, features, regions, 'rx');
     const tx = new DeviceQueue(lab.memory, this.tx.layout, features, regions, 'tx');
-    this.port.start(rx, tx, options.mergeable ?? false);
+    this.port.start(rx, tx, features, options.mtu);
   }
 
   /** Offset of slot `i`; RX slots come first, then as many TX slots. */
   slot(i: number): number {
-    return this.#slots + i * SLOT;
+    return this.#slots + i * this.#slot;
   }
 
   /** Offers a receive chain with pieces of these lengths. */
