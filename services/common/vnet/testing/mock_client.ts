@@ -185,18 +185,15 @@ export class MockClient {
   }
 
   #collect(head: number, length: number): Uint8Array {
-    const bytes: number[] = [];
+    const bytes = new Uint8Array(length);
     const { desc } = this.rx.layout;
-    for (
-      let i = head;
-      bytes.length < length;
-      i = this.#memory.u16[(desc + i * DESC_SIZE + 14) / 2] as number
-    ) {
-      const len = this.#memory.u32[(desc + i * DESC_SIZE + 8) / 4] as number;
-      const at = this.slot(i);
-      bytes.push(...this.#memory.u8.subarray(at, at + Math.min(len, length - bytes.length)));
+    let done = 0;
+    for (let i = head; done < length; i = this.#memory.u16[(desc + i * DESC_SIZE + 14) / 2] as number) {
+      const len = Math.min(this.#memory.u32[(desc + i * DESC_SIZE + 8) / 4] as number, length - done);
+      bytes.set(this.#memory.u8.subarray(this.slot(i), this.slot(i) + len), done);
+      done += len;
     }
-    return Uint8Array.from(bytes);
+    return bytes;
   }
 }
 
