@@ -158,7 +158,7 @@ export class MockClient {
   }
 
   /** Sends header and frame in pieces that end after each of `cuts` bytes (header included). */
-  send(frame: Uint8Array, cuts: readonly number[] = [], header = new Uint8Array(HEADER)): void {
+  send(frame: Uint8Array, cuts: readonly number[] = [], header: Uint8Array = new Uint8Array(HEADER)): void {
     const { size } = this.tx.layout;
     const bytes = new Uint8Array([...header, ...frame]);
     const head = this.#nextTx;
