@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readerIsGone } from '#common/shm/libc';
 import { type CaptureOutput, LineOutput, OUTPUT_BYTES, PcapngOutput } from './capture_output.ts';
 import { CaptureSession } from './capture_session.ts';
 import { endSignal } from './interruption.ts';
@@ -26,6 +27,8 @@ export interface CaptureOptions {
 
 /** While frames come they are collected for that long: one wake-up for many, and none asked of the switch. */
 const COLLECT_MS = 5;
+/** How often it is looked whether anybody still reads our output: without frames nothing else tells. */
+const LOOK_MS = 500;
 /** Bytes of output that are made before the reader is waited for. */
 const PENDING_BYTES = 2 ** 20;
 /** A reader that does not take the rest after an interruption is not waited for any longer. */
@@ -89,6 +92,7 @@ class Running {
   #end: string | undefined;
   #failure: Error | undefined;
   #interrupted = false;
+  #readerGone = false;
 
   constructor(
     session: CaptureSession,
@@ -115,8 +119,10 @@ class Running {
     void this.#switch.whenGone().then(() => this.#finish(`switch '${this.#switch.name}' is gone`));
     const list = this.#session.names.map((name) => `'${name}'`).join(', ');
     console.error(`l4lab: capturing ${list} of switch '${this.#switch.name}'`);
+    const looking = setInterval(() => this.#lookForReader(), LOOK_MS);
     const farewell = interrupted.then(() => sleep(FAREWELL_MS, undefined, { ref: false }));
     await Promise.race([this.#read(), farewell]);
+    clearInterval(looking);
     return this.#report();
   }
 
@@ -133,6 +139,7 @@ class Running {
         if (some) await sleep(COLLECT_MS);
         else await this.#session.wait();
       }
+      if (this.#readerGone) return;
       this.#drain();
       for (const id of [...this.#open]) this.#statistics(id);
       await this.#output.flush();
@@ -172,14 +179,20 @@ class Running {
     this.#session.wake();
   }
 
+  #lookForReader(): void {
+    if (this.#stream !== process.stdout || !readerIsGone(1)) return;
+    this.#readerGone = true;
+    this.#finish('nobody reads the output any more');
+  }
+
   #fail(err: Error): void {
     this.#failure ??= err;
     this.#finish('the output failed');
   }
 
   #report(): number {
+    if (this.#readerGone || (this.#failure as NodeJS.ErrnoException | undefined)?.code === 'EPIPE') return 0;
     if (this.#failure) {
-      if ((this.#failure as NodeJS.ErrnoException).code === 'EPIPE') return 0;
       if (!isSystemError(this.#failure)) throw this.#failure;
       console.error(`l4lab: the capture ended as ${systemProblem(this.#failure)}`);
       return EXIT_OUTPUT;

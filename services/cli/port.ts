@@ -177,6 +177,11 @@ async function waitFor(lab: LabRecord, task: string): Promise<number> {
 
 function programOf(argv: readonly string[], { env = [] }: RunOnPortOptions): m.IProgramRequest {
   const words = argv.filter((word) => word !== '');
+  if (words[0]?.startsWith('-')) {
+    throw new UsageError(
+      `Cannot start a program as options must stand before the port, and its path behind it: current value is '${words[0]}'`,
+    );
+  }
   if (words.length === 0)
     throw new UsageError('Cannot start a program as its path is missing: e.g. rom/curl');
   const given = env.map((pair): [string, string] => {
