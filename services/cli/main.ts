@@ -11,6 +11,7 @@ import { isSystemError, systemProblem, UsageError } from './problem.ts';
 import { formatViews, views } from './ps.ts';
 import { labIsRunning, type RunOptions, run } from './run.ts';
 import { stop } from './stop.ts';
+import { addSwitchCommands } from './switch_commands.ts';
 
 const EXIT_USAGE = 2;
 const collect = (value: string, before: string[] = []) => [...before, value];
@@ -150,6 +151,7 @@ function program(finish: (status: number) => void): Command {
       for (const lab of json ? [] : stopped) console.log(`${lab.how} ${lab.id}  ${lab.command.join(' ')}`);
       finish(0);
     });
+  addSwitchCommands(l4lab, finish);
   for (const command of [l4lab, ...l4lab.commands]) {
     const name = command === l4lab ? 'l4lab' : `l4lab ${command.name()}`;
     command.showHelpAfterError(`(${name} --help tells what there is)`);

@@ -122,21 +122,21 @@ export class Forwarder extends Fabric {
     if (port !== this.monitor && spec.mirror === undefined) this.#live[this.#liveCount++] = port;
   }
 
-  /** Disconnects a port and forgets the addresses behind it. Whether its link is up stays as it is. */
+  /** Disconnects a port and forgets the addresses behind it. Its link and its tap stay as they are. */
   disconnect(port: number): void {
     if (this.endpoints[port] === undefined) return;
     const limited = (this.#ingress[port] as number) & (RATED | STORM_CONTROLLED);
     if (limited !== 0 || ((this.#egress[port] as number) & RATED) !== 0) this.#useClock(-1);
     this.endpoints[port] = undefined;
-    this.tap(port, undefined);
     this.mirror(port, []);
-    for (const features of [this.#ingress, this.#egress]) this.#switchOn(features, port, ~DOWN, false);
+    for (const features of [this.#ingress, this.#egress])
+      this.#switchOn(features, port, ~(DOWN | TAPPED), false);
     this.macs.flush(port);
     const index = this.#live.subarray(0, this.#liveCount).indexOf(port);
     if (index >= 0) this.#live.copyWithin(index, index + 1, this.#liveCount--);
   }
 
-  /** Lets `tap` see all frames of a port from now on; undefined: nobody does. */
+  /** Lets `tap` see all frames of a port from now on, whoever is connected to it; undefined: nobody does. */
   tap(port: number, tap: FrameTap | undefined): void {
     this.#taps[port] = tap;
     for (const features of [this.#ingress, this.#egress])
@@ -162,6 +162,7 @@ export class Forwarder extends Fabric {
 
   /** Forwards one frame that came in at port `from`. */
   forward(from: number, frame: SourceFrame): void {
+    this.counters.received(from, frame.length);
     if (this.#stale) this.#readClock();
     const features = this.#ingress[from] as number;
     const vlan = frame.tagged ? frame.vlan : (this.vlans.value[from] as number);

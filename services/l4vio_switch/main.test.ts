@@ -75,6 +75,9 @@ describe('main()', () => {
     setTimeout(() => stop.abort(), 50);
     const { status, lines } = await run(['rom/l4vio_switch'], {
       ipc,
+      task: 'a'.repeat(32),
+      name: 'l4vio_switch',
+      runDir: dir.path,
       arena,
       memories: new SharedMemories(dir.path, arena),
       doorbells: new Doorbells(dir.path),

@@ -9,6 +9,7 @@ import { bind } from '#common/ipc/service';
 import { trustOnly } from '#common/l4virtio/trusted';
 import type { TaskEnv } from '#common/task/env';
 import { Factory } from '../../proto/gen/services.js';
+import { serveControl } from './control.ts';
 import { factoryHandlers } from './factory.ts';
 import { CONSOLE, Log } from './log.ts';
 import { type Nic, startNics } from './nic.ts';
@@ -38,6 +39,7 @@ export async function main(env: TaskEnv): Promise<number> {
   const accepts = await trustOnly(env, options.trustedDataspaces);
   const lan = new Switch(env, { ...options, log, ...(accepts ? { accepts } : {}) });
   let nics: readonly Nic[] = [];
+  const control = await serveControl(env, lan, log);
   try {
     lan.start();
     const vbus = env.caps.get('vbus');
@@ -45,10 +47,12 @@ export async function main(env: TaskEnv): Promise<number> {
     if (!env.signal.aborted) {
       const gate = await env.ipc.serve(svr);
       gate.setRoot([bind(Factory, factoryHandlers(gate, lan, env.memories, log))]);
+      control.serveFrom(gate);
       if (!env.signal.aborted) await once(env.signal, 'abort');
     }
     return 0;
   } finally {
+    control.close();
     lan.close();
     await Promise.all(nics.map((nic) => nic.close()));
   }

@@ -83,7 +83,7 @@ async function startNicTask(
       driver = await startDriver(env, parent, index, { vbus, port: capability });
       return driver;
     },
-    waitDriver: (id) => waitDriver(env, parent, id),
+    waitDriver: (id) => waitTask(env, parent, id),
     mount: (handlers) => {
       const mounted = port ?? lan.createNicPort(spec);
       port = undefined;
@@ -198,7 +198,8 @@ async function startDriver(
   return task;
 }
 
-async function waitDriver(env: TaskEnv, parent: Client<typeof Parent>, task: string): Promise<TaskEnd> {
+/** Resolves when a task that our parent has started for us has ended. */
+export async function waitTask(env: TaskEnv, parent: Client<typeof Parent>, task: string): Promise<TaskEnd> {
   for (;;) {
     try {
       return await parent.waitTask({ task }, { signal: env.signal, deadlineMs: FOREVER_MS });

@@ -14,6 +14,7 @@ import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { Pump } from '#common/shm/pump';
 import { DEVICE_ID_NET } from '#common/virtio/config_page';
+import type { DeviceQueue } from '#common/virtio/device_queue';
 import { type Features, hasFeature, NET_F_MTU, NET_F_STATUS } from '#common/virtio/features';
 import type { Endpoint } from '#common/vnet/endpoint';
 import { netConfig } from '#common/vnet/net_config';
@@ -66,7 +67,9 @@ export class Switch {
   readonly #pump: Pump;
   readonly #scratch: number;
   readonly #servers = new Map<number, DeviceServer>();
-  /** Ports whose link has been taken down. */
+  /** What takes the object of a client's port away. */
+  readonly #destroyers = new Map<number, () => void>();
+  readonly #removalListeners = new Set<(port: number) => void>();
 
   constructor(env: SwitchEnv, options: SwitchOptions) {
     this.#env = env;
@@ -89,13 +92,42 @@ export class Switch {
     for (const { number } of this.ports.all()) this.removePort(number);
   }
 
-  /** Makes a port for a client; it goes with the last task that holds it. Throws L4Error. */
-  createPort(gate: Gate, spec: PortSpec, holder: string): Capability {
+  /** Makes a port for a client; it goes with the last task that holds it, or with `destroyPort`. Throws L4Error. */
+  createPort(gate: Gate, spec: PortSpec, holder?: string): Capability {
     const port = this.ports.create(spec);
     const { bindings } = this.#serve(port, port.spec.dsMax);
     const mac = port.mac ? formatMac(port.mac) : 'none';
     this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
-    return gate.export(bindings, { holder, onGone: () => this.removePort(port.number) });
+    const onGone = () => this.removePort(port.number);
+    const capability = gate.export(bindings, { onGone, ...(holder === undefined ? {} : { holder }) });
+    this.#destroyers.set(port.number, () => gate.destroy(capability));
+    return capability;
+  }
+
+  /** Takes a client's port away, whoever holds it. False when it is not a client's: a NIC, or no port. */
+  destroyPort(number: number): boolean {
+    const destroy = this.#destroyers.get(number);
+    destroy?.();
+    return destroy !== undefined;
+  }
+
+  /** Forgets what the client of a port has set up, as if it had reset its device. */
+  resetPort(number: number): void {
+    const device = this.#servers.get(number)?.device;
+    device?.setStatus(0);
+    device?.regions.clear();
+  }
+
+  /** The queues of a client that is ready: towards it, and from it. */
+  queues(number: number): { readonly rx: DeviceQueue; readonly tx: DeviceQueue } | undefined {
+    const device = this.#servers.get(number)?.device;
+    const [rx, tx] = [device?.queue(RX), device?.queue(TX)];
+    return rx && tx ? { rx, tx } : undefined;
+  }
+
+  /** Calls `listener` with the number of each port that goes. */
+  onRemoval(listener: (port: number) => void): void {
+    this.#removalListeners.add(listener);
   }
 
   /** Makes the port of a NIC, before its driver is known. Throws L4Error ENOMEM, or EINVAL. */
@@ -156,9 +188,22 @@ export class Switch {
     if (!port) return;
     this.#disconnect(number);
     this.forwarder.setLink(number, true);
+    for (const tell of this.#removalListeners) tell(number);
+    this.forwarder.tap(number, undefined);
+    this.#destroyers.delete(number);
     this.ports.remove(number);
     this.#updateMirrors();
     this.#options.log.info('port', `Removed port '${port.name}' (${number})`);
+  }
+
+  /** Most ports at a time. */
+  get maxPorts(): number {
+    return this.#options.ports;
+  }
+
+  /** True when this process drives the NIC behind the port. */
+  drives(number: number): boolean {
+    return this.forwarder.endpoint(number) !== undefined && !this.#servers.has(number);
   }
 
   /** Bytes of the statistics page. */
