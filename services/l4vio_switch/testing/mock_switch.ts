@@ -28,6 +28,10 @@ export interface MockTime {
   ms: number;
 }
 
+export function mockBytes(maxPorts: number): number {
+  return (maxPorts + 2) * CLIENT_BYTES;
+}
+
 export class MockSwitch implements MockFabric {
   readonly memory: Memory;
   readonly forwarder: Forwarder;
@@ -35,10 +39,11 @@ export class MockSwitch implements MockFabric {
   readonly clients: MockClient[] = [];
   readonly lines: string[];
 
-  constructor(maxPorts = 8, time?: MockTime) {
+  /** `memory`: at least `mockBytes(maxPorts)` bytes that nobody else uses. */
+  constructor(maxPorts = 8, time?: MockTime, memory = new Memory(new ArrayBuffer(mockBytes(maxPorts)))) {
     const { log, lines } = listLog();
     this.lines = lines;
-    this.memory = new Memory(new ArrayBuffer((maxPorts + 2) * CLIENT_BYTES));
+    this.memory = memory;
     const macs = new MacTable(1, time?.maxAge);
     this.forwarder = new Forwarder(maxPorts, log, { macs, ...(time && { clock: () => time.ms }) });
     this.scheduler = new Scheduler(this.forwarder);
