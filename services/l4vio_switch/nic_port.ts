@@ -8,14 +8,12 @@
 
 import { DROP } from '#common/capture/drop_reasons';
 import type { Memory } from '#common/memory';
-import { NET_HDR_SIZE } from '#common/virtio/net_header';
-import { checksumOf, storeSum, sumBytes } from '#common/vnet/checksum';
-import { copyBytes } from '#common/vnet/copy';
 import type { Endpoint } from '#common/vnet/endpoint';
-import { FRAME_CSUM, FRAME_TSO } from '#common/vnet/offload';
+import { FRAME_TSO } from '#common/vnet/offload';
+import { copyPlain, copySegment } from '#common/vnet/plain_frame';
 import { Segmenter } from '#common/vnet/segmenter';
 import { SourceFrame } from '#common/vnet/source_frame';
-import { growth, TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from '#common/vnet/tag';
+import { growth } from '#common/vnet/tag';
 import { BUFFER, type IxlDevice, lengthOf, setLength } from '#ixl/ixl';
 import type { Forwarder } from './forward.ts';
 
@@ -95,8 +93,7 @@ export class NicPort implements Endpoint {
     if (length > BUFFER.ROOM) return ~DROP.TOO_LONG;
     const buffer = this.#alloc();
     if (buffer < 0) return ~DROP.NO_DESCRIPTOR;
-    this.#copy(frame, buffer + BUFFER.DATA, tag, tci);
-    if (frame.kind === FRAME_CSUM) this.#finishChecksum(frame, buffer + BUFFER.DATA, growth(tag));
+    copyPlain(this.#memory, frame, buffer + BUFFER.DATA, tag, tci);
     return this.#queue(buffer, length);
   }
 
@@ -144,13 +141,6 @@ export class NicPort implements Endpoint {
     return length;
   }
 
-  /** In the buffer, where the NIC only reads. */
-  #finishChecksum({ offload, length }: SourceFrame, at: number, shift: number): void {
-    const start = offload.csumStart + shift;
-    const sum = sumBytes(this.#memory, at + start, length + shift - start);
-    storeSum(this.#memory, at + start + offload.csumOffset, checksumOf(sum));
-  }
-
   /** As for any receiver that does not segment: segments without a buffer are lost. */
   #deliverSegments(frame: SourceFrame, tag: number, tci: number): number {
     const segmenter = this.#segmenter;
@@ -165,24 +155,8 @@ export class NicPort implements Endpoint {
         this.#forwarder.lost(this.#number, DROP.NO_DESCRIPTOR);
         return bytes;
       }
-      const at = buffer + BUFFER.DATA;
-      copyBytes(this.#memory, at, segmenter.header + NET_HDR_SIZE, segmenter.headerBytes);
-      frame.copyTo(at + segmenter.headerBytes, segmenter.from, segmenter.to);
-      bytes += this.#queue(buffer, segmenter.headerBytes + segmenter.to - segmenter.from);
+      bytes += this.#queue(buffer, copySegment(this.#memory, frame, segmenter, buffer + BUFFER.DATA));
     }
     return bytes;
-  }
-
-  #copy(frame: SourceFrame, to: number, tag: number, tci: number): void {
-    if (tag === TAG_KEEP) {
-      frame.copyTo(to, 0, frame.length);
-      return;
-    }
-    const before = Math.min(TAG_OFFSET, frame.length);
-    frame.copyTo(to, 0, before);
-    const written = tag === TAG_REMOVE ? before : before + TAG_SIZE;
-    if (tag !== TAG_REMOVE) writeTag(this.#memory, to + before, tci);
-    const after = tag === TAG_INSERT ? before : TAG_OFFSET + TAG_SIZE;
-    if (after < frame.length) frame.copyTo(to + written, after, frame.length);
   }
 }

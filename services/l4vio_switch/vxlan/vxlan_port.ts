@@ -8,11 +8,14 @@
  */
 import { DROP } from '#common/capture/drop_reasons';
 import type { Arena } from '#common/shm/arena';
-import { SLOT_BYTES } from '#common/udp/socket';
+import { SLOT_BYTES, type UdpSocket } from '#common/udp/socket';
 import type { Endpoint } from '#common/vnet/endpoint';
 import type { Fabric } from '#common/vnet/fabric';
+import { FRAME_TSO } from '#common/vnet/offload';
+import { copyPlain, copySegment } from '#common/vnet/plain_frame';
+import { Segmenter } from '#common/vnet/segmenter';
 import { SourceFrame } from '#common/vnet/source_frame';
-import { growth, TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from '#common/vnet/tag';
+import { growth, TAG_KEEP, TAG_REMOVE } from '#common/vnet/tag';
 import { keyHi, MacTable } from '../mac_table.ts';
 import { VXLAN_HEADER, writeHeader } from './header.ts';
 import type { VxlanSpec } from './spec.ts';
@@ -20,6 +23,10 @@ import type { TunnelPort, Vtep } from './vtep.ts';
 
 const UNTAGGED = 0xffff;
 const NOBODY = -1;
+/** Longest inner frame. */
+const ROOM = SLOT_BYTES - VXLAN_HEADER;
+/** Where the segmenter's scratch begins, behind that of the source frame. */
+const SEGMENTER_AT = 16;
 
 export interface VxlanPortOptions {
   readonly number: number;
@@ -27,7 +34,7 @@ export interface VxlanPortOptions {
   /** May inner frames have a VLAN tag? */
   readonly trunk: boolean;
   readonly arena: Arena;
-  /** Offset of 16 bytes of private memory. */
+  /** Offset of SCRATCH_BYTES bytes of private memory, 8-byte aligned. */
   readonly scratch: number;
   readonly fabric: Fabric;
   readonly vtep: Vtep;
@@ -42,6 +49,7 @@ export class VxlanPort implements Endpoint, TunnelPort {
   readonly #options: VxlanPortOptions;
   readonly #remotes: Map<number, number>;
   readonly #frame: SourceFrame;
+  readonly #segmenter: Segmenter;
   readonly #piece = { count: 1, where: new Int32Array(1), len: new Int32Array(1) };
 
   constructor(options: VxlanPortOptions) {
@@ -50,6 +58,7 @@ export class VxlanPort implements Endpoint, TunnelPort {
     this.#options = options;
     this.#remotes = new Map(options.spec.remotes.map(({ address }, n) => [address, n]));
     this.#frame = new SourceFrame(options.arena, options.scratch);
+    this.#segmenter = new Segmenter(options.arena, options.scratch + SEGMENTER_AT);
   }
 
   /** From now on frames arrive. */
@@ -66,24 +75,15 @@ export class VxlanPort implements Endpoint, TunnelPort {
   }
 
   deliver(frame: SourceFrame, tag: number, tci: number): number {
-    const { spec, trunk, vtep } = this.#options;
+    const { trunk, vtep, arena } = this.#options;
     const vlan = vlanOf(frame, tag, tci);
     if (vlan !== UNTAGGED && !trunk) return ~DROP.VLAN;
-    const length = frame.length + growth(tag);
-    if (length > SLOT_BYTES - VXLAN_HEADER) return ~DROP.TOO_LONG;
+    const known = frame.multicast ? NOBODY : this.stations.lookup(frame.dstLo, keyHi(frame.dstHi, vlan));
+    if (frame.kind === FRAME_TSO) return this.#deliverSegments(frame, tag, tci, known);
+    if (frame.length + growth(tag) > ROOM) return ~DROP.TOO_LONG;
     const sender = vtep.sender(flowHash(frame));
     const slot = sender.slot();
-    writeHeader(this.#options.arena, slot, this.vni);
-    this.#copy(frame, slot + VXLAN_HEADER, tag, tci);
-    const bytes = length + VXLAN_HEADER;
-    const known = frame.multicast ? NOBODY : this.stations.lookup(frame.dstLo, keyHi(frame.dstHi, vlan));
-    const { remotes } = spec;
-    for (let n = 0; n < remotes.length; n++) {
-      if (known !== NOBODY && known !== n) continue;
-      const remote = remotes[n];
-      if (remote) sender.send(slot, bytes, remote.address, remote.port);
-    }
-    return length;
+    return this.#send(sender, slot, copyPlain(arena, frame, slot + VXLAN_HEADER, tag, tci), known);
   }
 
   publish(): boolean {
@@ -103,6 +103,34 @@ export class VxlanPort implements Endpoint, TunnelPort {
 
   disableNotifications(): void {
     this.#options.vtep.unlisten(this);
+  }
+
+  /** The datagrams of a frame that its sender left to segment. Returns the bytes of all segments. */
+  #deliverSegments(frame: SourceFrame, tag: number, tci: number, known: number): number {
+    const { vtep, arena, fabric } = this.#options;
+    const segmenter = this.#segmenter;
+    segmenter.begin(frame, tag, tci, false);
+    if (segmenter.headerBytes + frame.offload.gsoSize > ROOM) return ~DROP.TOO_LONG;
+    const sender = vtep.sender(flowHash(frame));
+    let bytes = 0;
+    while (segmenter.next()) {
+      fabric.work += 1;
+      const slot = sender.slot();
+      bytes += this.#send(sender, slot, copySegment(arena, frame, segmenter, slot + VXLAN_HEADER), known);
+    }
+    return bytes;
+  }
+
+  /** Queues the inner frame of `length` bytes in `slot` for the remote `known`, or for all. Returns `length`. */
+  #send(sender: UdpSocket, slot: number, length: number, known: number): number {
+    const { remotes } = this.#options.spec;
+    writeHeader(this.#options.arena, slot, this.vni);
+    for (let n = 0; n < remotes.length; n++) {
+      if (known !== NOBODY && known !== n) continue;
+      const remote = remotes[n];
+      if (remote) sender.send(slot, length + VXLAN_HEADER, remote.address, remote.port);
+    }
+    return length;
   }
 
   remoteOf(address: number): number {
@@ -125,19 +153,6 @@ export class VxlanPort implements Endpoint, TunnelPort {
       if ((frame.srcHi & 1) === 0) this.stations.learn(frame.srcLo, keyHi(frame.srcHi, vlan), remote);
       this.#options.fabric.forward(this.number, frame);
     }
-  }
-
-  #copy(frame: SourceFrame, to: number, tag: number, tci: number): void {
-    if (tag === TAG_KEEP) {
-      frame.copyTo(to, 0, frame.length);
-      return;
-    }
-    const before = Math.min(TAG_OFFSET, frame.length);
-    frame.copyTo(to, 0, before);
-    const written = tag === TAG_REMOVE ? before : before + TAG_SIZE;
-    if (tag !== TAG_REMOVE) writeTag(this.#options.arena, to + before, tci);
-    const after = tag === TAG_INSERT ? before : TAG_OFFSET + TAG_SIZE;
-    if (after < frame.length) frame.copyTo(to + written, after, frame.length);
   }
 }
 
