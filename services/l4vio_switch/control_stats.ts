@@ -43,7 +43,7 @@ function portStats(lan: Switch, port: Port, extras: PortExtras): m.IPortStats {
     access: spec.access ?? 0,
     trunk: trunkAll ? [] : [...((spec.trunk as readonly number[] | undefined) ?? [])],
     trunkAll,
-    ready: queues !== undefined || (kind === 'nic' && lan.drives(number)),
+    ready: queues !== undefined || lan.drives(number),
     inPackets: counters.inPackets[number] as number,
     inBytes: counters.inBytes[number] as number,
     outPackets: counters.txPackets[number] as number,

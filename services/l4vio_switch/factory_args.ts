@@ -10,6 +10,14 @@ import type { ForwardSpec } from './forward.ts';
 import { addStorm, parseFilter, parseRate } from './limit_args.ts';
 import type { RateLimit, StormLimit } from './limits.ts';
 import { parseMac } from './mac_address.ts';
+import {
+  finishVxlan,
+  newDraft,
+  setVxlan,
+  VXLAN_KEYS,
+  type VxlanDraft,
+  type VxlanSpec,
+} from './vxlan/spec.ts';
 
 /** What a script asked for; checks against the ports that exist are the port list's. */
 export interface PortSpec extends ForwardSpec {
@@ -22,6 +30,8 @@ export interface PortSpec extends ForwardSpec {
   readonly mac?: Uint8Array;
   /** MTU to offer, in bytes behind the Ethernet header. */
   readonly mtu?: number;
+  /** No client, but the same network in other switches. */
+  readonly vxlan?: VxlanSpec;
 }
 
 /** One argument as FactoryArgument of factory.proto carries it. */
@@ -44,7 +54,7 @@ const MIN_LENGTH = 5;
 const HINTS: Readonly<Record<string, string>> = {
   'ds-max=': 'ds-max=N',
   'name=': 'name=S',
-  'type=': 'type=monitor, type=mirror',
+  'type=': 'type=monitor, type=mirror, type=vxlan',
   'vlan=': 'vlan=access=ID, vlan=trunk=ID,...',
   'mac=': 'mac=xx:xx:xx:xx:xx:xx',
   'mirror=': 'mirror=NAME,...',
@@ -53,6 +63,10 @@ const HINTS: Readonly<Record<string, string>> = {
   'storm=': 'storm=FRAMES',
   'filter=': 'filter=TYPE,...',
   'mtu=': 'mtu=BYTES',
+  'vni=': 'vni=N',
+  'remote=': 'remote=ADDRESS[:PORT]',
+  'local=': 'local=ADDRESS',
+  'port=': 'port=N',
 };
 
 interface Draft {
@@ -70,6 +84,9 @@ interface Draft {
   rateOut?: RateLimit;
   storm?: StormLimit;
   filter?: readonly number[];
+  /** `type=vxlan`; the keys for it may come before it. */
+  isVxlan?: boolean;
+  tunnel?: VxlanDraft;
 }
 
 const KEYS: readonly (readonly [string, (draft: Draft, value: string) => void])[] = [
@@ -84,6 +101,7 @@ const KEYS: readonly (readonly [string, (draft: Draft, value: string) => void])[
   ['storm=', setStorm],
   ['filter=', setFilter],
   ['mtu=', setMtu],
+  ...VXLAN_KEYS.map((key) => [`${key}=`, vxlanSetter(key)] as const),
 ];
 /** What the port of a NIC can have: the NIC brings its own address, and its driver its dataspaces. */
 const NIC_KEYS = ['name=', 'vlan=', 'rate-in=', 'rate-out=', 'storm='];
@@ -113,6 +131,11 @@ export function parseNicArguments(texts: readonly string[]): PortSpec {
   return finish(draft);
 }
 
+/** Parses what `--vxlan` says of a port without a client. Throws L4Error EINVAL. */
+export function parseTunnelArguments(texts: readonly string[]): PortSpec {
+  return parsePortArguments(['type=vxlan', ...texts].map((text) => ({ text })));
+}
+
 function apply(draft: Draft, text: string, keys: typeof KEYS): void {
   const entry = keys.find(([key]) => text.startsWith(key));
   if (text.length < MIN_LENGTH || entry === undefined) {
@@ -124,7 +147,14 @@ function apply(draft: Draft, text: string, keys: typeof KEYS): void {
 }
 
 /** What belongs together must be there together. */
-function finish({ isMirror, ...spec }: Draft): PortSpec {
+function finish({ isMirror, isVxlan, tunnel, ...spec }: Draft): PortSpec {
+  if (isVxlan) return { ...spec, vxlan: finishVxlan(tunnel ?? newDraft()) };
+  if (tunnel) {
+    throw refuse(
+      'VSWITCH_VXLAN',
+      `Cannot make a tunnel as ${VXLAN_KEYS.join('=, ')}= are for ports with type=vxlan: add 'type=vxlan'`,
+    );
+  }
   if (isMirror && !spec.mirror) {
     throw refuse(
       'VSWITCH_MIRROR',
@@ -180,11 +210,15 @@ function setName(draft: Draft, value: string): void {
 }
 
 function setType(draft: Draft, value: string): void {
-  if (value !== 'monitor' && value !== 'mirror' && value !== 'none') {
-    throw refuse('VSWITCH_UNKNOWN_TYPE', `Unknown type '${value}': it must be monitor, mirror or none`);
+  if (value !== 'monitor' && value !== 'mirror' && value !== 'vxlan' && value !== 'none') {
+    throw refuse(
+      'VSWITCH_UNKNOWN_TYPE',
+      `Unknown type '${value}': it must be monitor, mirror, vxlan or none`,
+    );
   }
   draft.monitor = value === 'monitor';
   draft.isMirror = value === 'mirror';
+  draft.isVxlan = value === 'vxlan';
 }
 
 function setVlan(draft: Draft, value: string): void {
@@ -259,6 +293,13 @@ function limit<T>(key: string, value: string, parse: (value: string) => T, code 
   } catch (cause) {
     throw refuse(code, `Bad parameter '${key}'. ${(cause as Error).message}: current value is '${value}'`);
   }
+}
+
+function vxlanSetter(key: string): (draft: Draft, value: string) => void {
+  return (draft, value) => {
+    draft.tunnel ??= newDraft();
+    setVxlan(draft.tunnel, key, value);
+  };
 }
 
 function setMac(draft: Draft, value: string): void {

@@ -5,12 +5,14 @@
  * named with -d. Exit status: 0 asked to end, 1 bad command line, 2 no `svr`.
  */
 import { once } from 'node:events';
+import { L4Error } from '#common/ipc/errors';
 import { bind } from '#common/ipc/service';
 import { trustOnly } from '#common/l4virtio/trusted';
 import type { TaskEnv } from '#common/task/env';
 import { Factory } from '../../proto/gen/services.js';
 import { serveControl } from './control.ts';
 import { factoryHandlers } from './factory.ts';
+import type { PortSpec } from './factory_args.ts';
 import { CONSOLE, Log } from './log.ts';
 import { type Nic, startNics } from './nic.ts';
 import { OptionError, type Options, parseOptions, USAGE } from './options.ts';
@@ -42,6 +44,7 @@ export async function main(env: TaskEnv): Promise<number> {
   const control = await serveControl(env, lan, log);
   try {
     lan.start();
+    if (!openTunnels(lan, options.tunnels, log)) return EXIT_BAD_OPTION;
     const vbus = env.caps.get('vbus');
     if (vbus) nics = await startNics({ env, vbus, lan, log }, options);
     if (!env.signal.aborted) {
@@ -55,6 +58,18 @@ export async function main(env: TaskEnv): Promise<number> {
     control.close();
     lan.close();
     await Promise.all(nics.map((nic) => nic.close()));
+  }
+}
+
+/** False: a tunnel of --vxlan cannot be had; the log says why. */
+function openTunnels(lan: Switch, tunnels: readonly PortSpec[], log: Log): boolean {
+  try {
+    for (const { vxlan, ...spec } of tunnels) if (vxlan) lan.createTunnel({ ...spec, vxlan });
+    return true;
+  } catch (err) {
+    if (!(err instanceof L4Error)) throw err;
+    log.fatal(err.message);
+    return false;
   }
 }
 

@@ -14,6 +14,7 @@ describe('parseOptions()', () => {
       nics: [],
       macAge: 0,
       storm: undefined,
+      tunnels: [],
       help: false,
       warnings: [],
     });

@@ -5,7 +5,7 @@
  * every packet. Mistakes of the user throw OptionError; what the original ignored silently comes back as a warning.
  */
 import { parseArgs } from 'node:util';
-import { type PortSpec, parseNicArguments } from './factory_args.ts';
+import { type PortSpec, parseNicArguments, parseTunnelArguments } from './factory_args.ts';
 import { addStorm } from './limit_args.ts';
 import type { StormLimit } from './limits.ts';
 import { COMPONENTS, type Component, LEVELS, type LevelName, uniformLevels } from './log.ts';
@@ -34,6 +34,8 @@ export interface Options {
   readonly ixl: IxlMode;
   /** The NICs that become ports; empty: all that the vbus has. */
   readonly nics: readonly NicChoice[];
+  /** VXLAN ports without a client. */
+  readonly tunnels: readonly PortSpec[];
   /** Seconds after which an address that was not seen is forgotten; 0: never. */
   readonly macAge: number;
   /** Storm control of ports that have none of their own. */
@@ -69,6 +71,9 @@ export const USAGE = `Usage: l4vio_switch [options]
       --nic N[,KEY=VALUE...]
                          Ethernet controller N of the vbus (from 0) becomes a port, with name=, vlan=, rate-in=,
                          rate-out=, storm= as in create(0, ...) (repeatable; default: every one does)
+      --vxlan vni=N,remote=ADDRESS[:PORT][,KEY=VALUE...]
+                         a port to the same network in other switches (remote= for each); also name=, vlan=, local=,
+                         port=, rate-in=, rate-out=, storm= (repeatable)
       --mac-age SECONDS  forget addresses that were not seen for so long (default 0: never)
       --storm [K=]FRAMES storm control of ports without storm=: frames per second, also of one kind K
                          (broadcast, multicast, unknown; repeatable)
@@ -85,6 +90,7 @@ const SPEC = {
   'register-ds': { type: 'string', short: 'd' },
   ixl: { type: 'string' },
   nic: { type: 'string' },
+  vxlan: { type: 'string' },
   'mac-age': { type: 'string' },
   storm: { type: 'string' },
   help: { type: 'boolean', short: 'h' },
@@ -99,6 +105,7 @@ export function parseOptions(args: readonly string[]): Options {
     trustedDataspaces: [] as string[],
     ixl: 'task' as IxlMode,
     nics: [] as NicChoice[],
+    tunnels: [] as PortSpec[],
     macAge: 0,
     storm: undefined as StormLimit | undefined,
     help: false,
@@ -119,6 +126,7 @@ export function parseOptions(args: readonly string[]): Options {
     else if (token.name === 'register-ds') options.trustedDataspaces.push(value);
     else if (token.name === 'ixl') options.ixl = parseIxl(value);
     else if (token.name === 'nic') options.nics.push(parseNic(value, options.nics));
+    else if (token.name === 'vxlan') options.tunnels.push(parseVxlan(value));
     else if (token.name === 'mac-age') options.macAge = parseMacAge(value);
     else if (token.name === 'storm') options.storm = parseStorm(value, options.storm);
     else if (token.name === 'help') options.help = true;
@@ -164,7 +172,7 @@ function parseIxl(text: string): IxlMode {
   );
 }
 
-/** `N[,KEY=VALUE...]`; a word without `=` goes on with the list before it, as in `vlan=trunk=1,2`. */
+/** `N[,KEY=VALUE...]`. */
 function parseNic(text: string, before: readonly NicChoice[]): NicChoice {
   const [first = '', ...words] = text.split(',');
   const index = decimal(first);
@@ -177,15 +185,29 @@ function parseNic(text: string, before: readonly NicChoice[]): NicChoice {
     throw new OptionError(
       `Cannot use --nic ${text} as each NIC can be one port only: ${index} is there twice`,
     );
+  try {
+    return { index, spec: parseNicArguments(joinLists(words)) };
+  } catch (cause) {
+    throw new OptionError(`Cannot use --nic ${text}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** A word without `=` goes on with the list before it, as in `vlan=trunk=1,2`. */
+function joinLists(words: readonly string[]): string[] {
   const args: string[] = [];
   for (const word of words) {
     if (word.includes('=') || args.length === 0) args.push(word);
     else args.push(`${args.pop()},${word}`);
   }
+  return args;
+}
+
+/** `KEY=VALUE[,KEY=VALUE...]`. */
+function parseVxlan(text: string): PortSpec {
   try {
-    return { index, spec: parseNicArguments(args) };
+    return parseTunnelArguments(joinLists(text.split(',')));
   } catch (cause) {
-    throw new OptionError(`Cannot use --nic ${text}: ${(cause as Error).message}`, { cause });
+    throw new OptionError(`Cannot use --vxlan ${text}: ${(cause as Error).message}`, { cause });
   }
 }
 

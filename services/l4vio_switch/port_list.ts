@@ -6,8 +6,9 @@ import { L4Error } from '#common/ipc/errors';
 import type { PortSpec } from './factory_args.ts';
 import type { Log } from './log.ts';
 import { formatMac, randomMac } from './mac_address.ts';
+import type { VxlanSpec } from './vxlan/spec.ts';
 
-export type PortKind = 'port' | 'monitor' | 'mirror' | 'nic';
+export type PortKind = 'port' | 'monitor' | 'mirror' | 'nic' | 'vxlan';
 
 /** A port that exists. */
 export interface Port {
@@ -62,6 +63,7 @@ export class PortList {
   create(spec: PortSpec): Port {
     const number = this.#freeNumber(spec.monitor);
     checkVlan(spec);
+    if (spec.vxlan) return this.#createTunnel(number, spec, spec.vxlan);
     const name = spec.name !== '' ? spec.name : this.#makeName(spec.monitor);
     const mac = spec.mac ?? (this.#options.assignMacs ? this.#freshMac() : undefined);
     if (!spec.monitor) this.#checkMac(name, mac);
@@ -114,6 +116,11 @@ export class PortList {
     this.#ports[number] = undefined;
   }
 
+  /** The other end of a tunnel has stations of its own and needs no address. */
+  #createTunnel(number: number, spec: PortSpec, { vni }: VxlanSpec): Port {
+    return this.#add({ number, name: spec.name || `vxlan${vni}`, kind: 'vxlan', spec, mac: undefined });
+  }
+
   #add(port: Port): Port {
     this.#ports[port.number] = port;
     this.#age += 1;
@@ -133,7 +140,7 @@ export class PortList {
 
   #warnOfNobody(wanted: string, mirror: string): void {
     const names = this.all()
-      .filter(({ kind }) => kind === 'port' || kind === 'nic')
+      .filter(({ kind }) => kind !== 'monitor' && kind !== 'mirror')
       .map(({ name }) => name);
     if (names.includes(wanted)) return;
     this.#options.log.warn(

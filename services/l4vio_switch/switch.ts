@@ -30,6 +30,8 @@ import { MacTable } from './mac_table.ts';
 import type { Options } from './options.ts';
 import { type Port, PortList } from './port_list.ts';
 import { statisticsBytes, writeStatistics } from './statistics.ts';
+import { formatRemote, type VxlanSpec } from './vxlan/spec.ts';
+import { Tunnels } from './vxlan/tunnels.ts';
 
 const RX = 0;
 const TX = 1;
@@ -69,6 +71,7 @@ export class Switch {
   readonly #servers = new Map<number, DeviceServer>();
   /** What takes the object of a client's port away. */
   readonly #destroyers = new Map<number, () => void>();
+  readonly #tunnels: Tunnels;
   readonly #removalListeners = new Set<(port: number) => void>();
 
   constructor(env: SwitchEnv, options: SwitchOptions) {
@@ -79,6 +82,7 @@ export class Switch {
     this.forwarder = new Forwarder(options.ports, options.log, { macs });
     this.#scheduler = new Scheduler(this.forwarder);
     this.#pump = new Pump(this.#scheduler);
+    this.#tunnels = new Tunnels(env.arena, this.forwarder, (number) => this.activate(number));
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
   }
 
@@ -95,13 +99,22 @@ export class Switch {
   /** Makes a port for a client; it goes with the last task that holds it, or with `destroyPort`. Throws L4Error. */
   createPort(gate: Gate, spec: PortSpec, holder?: string): Capability {
     const port = this.ports.create(spec);
-    const { bindings } = this.#serve(port, port.spec.dsMax);
+    const bindings = spec.vxlan
+      ? this.#openTunnel(port, spec.vxlan)
+      : this.#serve(port, port.spec.dsMax).bindings;
     const mac = port.mac ? formatMac(port.mac) : 'none';
     this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
     const onGone = () => this.removePort(port.number);
     const capability = gate.export(bindings, { onGone, ...(holder === undefined ? {} : { holder }) });
     this.#destroyers.set(port.number, () => gate.destroy(capability));
     return capability;
+  }
+
+  /** Makes a VXLAN port that nobody holds: it lives as long as the switch. Throws L4Error. */
+  createTunnel(spec: PortSpec & Required<Pick<PortSpec, 'vxlan'>>): Port {
+    const port = this.ports.create(spec);
+    this.#openTunnel(port, spec.vxlan);
+    return port;
   }
 
   /** Takes a client's port away, whoever holds it. False when it is not a client's: a NIC, or no port. */
@@ -201,7 +214,7 @@ export class Switch {
     return this.#options.ports;
   }
 
-  /** True when this process drives the NIC behind the port. */
+  /** True when what is behind the port belongs to this process: a NIC that it drives, or a tunnel. */
   drives(number: number): boolean {
     return this.forwarder.endpoint(number) !== undefined && !this.#servers.has(number);
   }
@@ -261,7 +274,8 @@ export class Switch {
 
   #connect(number: number, endpoint: Endpoint): void {
     const { spec, kind } = this.ports.get(number) as Port;
-    const storm = spec.storm ?? (kind === 'port' || kind === 'nic' ? this.#options.storm : undefined);
+    const storm =
+      spec.storm ?? (kind === 'port' || kind === 'nic' || kind === 'vxlan' ? this.#options.storm : undefined);
     this.forwarder.connect(number, endpoint, storm ? { ...spec, storm } : spec);
     this.#updateMirrors();
   }
@@ -291,6 +305,21 @@ export class Switch {
     this.forwarder.disconnect(number);
     this.#servers.get(number)?.close();
     this.#servers.delete(number);
+    this.#tunnels.close(number);
+  }
+
+  /** There is nothing to drive: the object of the port only keeps it. */
+  #openTunnel(port: Port, spec: VxlanSpec): readonly Binding[] {
+    try {
+      this.#connect(port.number, this.#tunnels.open(port, spec, this.#scratchOf(port.number)));
+    } catch (err) {
+      this.ports.remove(port.number);
+      throw err;
+    }
+    this.#tunnels.start(port.number);
+    const ends = spec.remotes.map(formatRemote).join(', ');
+    this.#options.log.info('port', `Port '${port.name}' (${port.number}): VXLAN ${spec.vni} with ${ends}`);
+    return [];
   }
 
   #scratchOf(number: number): number {
