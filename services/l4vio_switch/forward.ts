@@ -64,6 +64,9 @@ export class Forwarder extends Fabric {
   readonly vlans: Vlans;
   readonly counters: Counters;
   readonly #log: Log;
+  /** What is said of each frame; levels do not change. */
+  readonly #informs: boolean;
+  readonly #traces: boolean;
   readonly #clock: () => number;
   readonly #ingress: Uint8Array;
   readonly #egress: Uint8Array;
@@ -91,6 +94,8 @@ export class Forwarder extends Fabric {
     this.vlans = new Vlans(slots);
     this.counters = new Counters(slots);
     this.#log = log;
+    this.#informs = log.infoEnabled('packet');
+    this.#traces = log.traceEnabled('packet');
     this.#clock = clock ?? (() => performance.now());
     this.#ingress = new Uint8Array(slots);
     this.#egress = new Uint8Array(slots);
@@ -167,7 +172,8 @@ export class Forwarder extends Fabric {
     const features = this.#ingress[from] as number;
     const vlan = frame.tagged ? frame.vlan : (this.vlans.value[from] as number);
     let to = NOBODY;
-    let reason = this.#refusal(from, frame, features);
+    let reason: number = this.#admits(from, frame) ? ACCEPTED : DROP.VLAN;
+    if (features !== 0) reason = this.#refusal(from, frame, features, reason);
     if (reason === ACCEPTED) {
       this.#learn(from, frame, vlan);
       if (!frame.multicast) to = this.macs.lookup(frame.dstLo, keyHi(frame.dstHi, vlan));
@@ -196,11 +202,10 @@ export class Forwarder extends Fabric {
     this.#stale = this.#clockUsers > 0;
   }
 
-  /** Why a frame is not taken from the port, or ACCEPTED. */
-  #refusal(from: number, frame: SourceFrame, features: number): number {
+  /** Why a frame is not taken from a port with features, or ACCEPTED; `reason`: what its VLAN says. */
+  #refusal(from: number, frame: SourceFrame, features: number, reason: number): number {
     if ((features & DOWN) !== 0) return DROP.LINK_DOWN;
-    if (!this.#admits(from, frame)) return DROP.VLAN;
-    if ((features & RATED) === 0) return ACCEPTED;
+    if (reason !== ACCEPTED || (features & RATED) === 0) return reason;
     return this.#rateIn.admits(from, frame.length, this.#now[0] as number) ? ACCEPTED : DROP.RATE;
   }
 
@@ -223,7 +228,7 @@ export class Forwarder extends Fabric {
   #learn(from: number, frame: SourceFrame, vlan: number): void {
     const hi = keyHi(frame.srcHi, vlan);
     const what = this.macs.learn(frame.srcLo, hi, from);
-    if (what !== KNOWN && this.#log.infoEnabled('packet')) this.#sayLearned(what, from, frame, vlan);
+    if (what !== KNOWN && this.#informs) this.#sayLearned(what, from, frame, vlan);
   }
 
   #flood(from: number, frame: SourceFrame, vlan: number): void {
@@ -238,40 +243,51 @@ export class Forwarder extends Fabric {
   }
 
   #send(from: number, to: number, frame: SourceFrame, vlan: number): void {
-    if (this.endpoints[to] === undefined) return;
+    const endpoint = this.endpoints[to];
+    if (endpoint === undefined) return;
     const tag = this.vlans.rewrite(from, to, frame.tagged, to === this.monitor);
     const tci = frame.tagged ? frame.tci : vlan;
-    const bytes = this.#deliver(from, to, frame, tag, tci);
-    if (((this.#egress[to] as number) & LOOKED_AT) !== 0)
-      this.#show(to, OUTBOUND, from, frame, tag, tci, bytes < 0 ? ~bytes : ACCEPTED);
-    if (this.#log.traceEnabled('packet')) this.#sayDelivered(from, to, bytes, vlan);
-  }
-
-  /** Gives the frame to a port and counts it. Bytes, or `~reason`; what a filter did not want is not counted. */
-  #deliver(from: number, to: number, frame: SourceFrame, tag: number, tci: number): number {
-    const endpoint = this.endpoints[to];
-    if (endpoint === undefined) return ~DROP.NO_PORT;
     const features = this.#egress[to] as number;
     let bytes: number;
     if (features === 0) {
       bytes = endpoint.deliver(frame, tag, tci);
+      this.#count(from, to, bytes);
     } else {
-      if ((features & FILTERED) !== 0 && !this.#filters[to]?.includes(frame.etherType())) return ~DROP.FILTER;
-      const refused = this.#refusesOut(to, frame.length + growth(tag), features);
-      bytes = refused === ACCEPTED ? endpoint.deliver(frame, tag, tci) : ~refused;
+      bytes = this.#deliver(from, to, frame, tag, tci);
+      if ((features & LOOKED_AT) !== 0)
+        this.#show(to, OUTBOUND, from, frame, tag, tci, bytes < 0 ? ~bytes : ACCEPTED);
     }
+    if (this.#traces) this.#sayDelivered(from, to, bytes, vlan);
+  }
+
+  /** Gives the frame to a port that may have features. Bytes, or `~reason`. */
+  #deliver(from: number, to: number, frame: SourceFrame, tag: number, tci: number): number {
+    const endpoint = this.endpoints[to];
+    if (endpoint === undefined) return ~DROP.NO_PORT;
+    const refused = this.#refusesOut(to, frame, tag);
+    // What a filter does not want is no loss.
+    if (refused === DROP.FILTER) return ~refused;
+    const bytes = refused === ACCEPTED ? endpoint.deliver(frame, tag, tci) : ~refused;
+    this.#count(from, to, bytes);
+    return bytes;
+  }
+
+  #count(from: number, to: number, bytes: number): void {
     if (bytes >= 0) {
       this.counters.delivered(from, to, bytes);
       this.touch(to);
     } else {
       this.counters.dropped(to, ~bytes);
     }
-    return bytes;
   }
 
-  #refusesOut(to: number, bytes: number, features: number): number {
+  /** Why a frame is not given to a port, or ACCEPTED. */
+  #refusesOut(to: number, frame: SourceFrame, tag: number): number {
+    const features = this.#egress[to] as number;
     if ((features & DOWN) !== 0) return DROP.LINK_DOWN;
+    if ((features & FILTERED) !== 0 && !this.#filters[to]?.includes(frame.etherType())) return DROP.FILTER;
     if ((features & RATED) === 0) return ACCEPTED;
+    const bytes = frame.length + growth(tag);
     return this.#rateOut.admits(to, bytes, this.#now[0] as number) ? ACCEPTED : DROP.RATE;
   }
 
