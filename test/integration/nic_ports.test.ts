@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type CapturedPacket, PcapngReader } from '../../services/common/capture/reader.ts';
 import { labScript, ROM, WebServer } from './download_lab.ts';
+import { ExternalLab, SCALING, SERVERS } from './external_lab.ts';
 import { offline, type Run, TestBed } from './harness.ts';
 
 const SECOND_MAC = '52:54:00:00:00:99';
@@ -93,3 +94,23 @@ describe('two NICs on one bus', () => {
     );
   });
 });
+
+it('with external loading each driver is a component, and both hear of the end of the machine', async () => {
+  const script = SCALING.replace('"rom/l4vio_switch"', '"rom/l4vio_switch --nic 0 --nic 1,name=wan"');
+  const lab = await ExternalLab.start(script);
+  try {
+    lab.startBroker('--nic', 'e1000,wire=none', '--nic', `e1000,mac=${SECOND_MAC},wire=user`);
+    const drivers = ['ixl', 'ixl1'];
+    lab.supervise(...SERVERS, 'ixl1');
+    await lab.ready('ned', ...SERVERS, 'ixl1');
+    expect((await lab.curl()).text).toContain('</html>');
+    // Nobody sends a frame: only the end of the connection can tell them.
+    const ends = drivers.map((name) => lab.running.get(name)?.exit);
+    await lab.kill('machine');
+    expect(await Promise.all(ends)).toEqual([1, 1]);
+    await lab.ready(...SERVERS, 'ixl1');
+    expect((await lab.curl()).text).toContain('</html>');
+  } finally {
+    await lab[Symbol.asyncDispose]();
+  }
+}, 120_000);

@@ -47,14 +47,26 @@ export async function compose(
   return 0;
 }
 
-/** A task, and the driver that a switch with a bus asks ned for. */
+/** A task, and the drivers that a switch with a bus asks ned for. */
 function componentsOf({ name, argv, capabilities, served }: m.ITaskStatus): Component[] {
   const serves = name === 'machine' || (served ?? []).length > 0;
   const task = { name: name ?? '', serves };
   const [program = '', ...options] = argv ?? [];
   const asks = basename(program) === 'l4vio_switch' && capabilities?.includes('vbus');
   const inProcess = options.some((option) => option.endsWith('in-process'));
-  return asks && !inProcess ? [task, { name: 'ixl', serves: true }] : [task];
+  if (!asks || inProcess) return [task];
+  return [task, ...driversOf(options).map((driver) => ({ name: driver, serves: true }))];
+}
+
+/** One driver for each `--nic N` of the switch: `ixl`, `ixl1`, ...; with none it is the first NIC's. */
+function driversOf(options: readonly string[]): string[] {
+  const numbers = options.flatMap((option, n) => {
+    const value =
+      option === '--nic' ? options[n + 1] : option.startsWith('--nic=') ? option.slice(6) : undefined;
+    return value === undefined ? [] : [Number.parseInt(value, 10)];
+  });
+  if (numbers.length === 0) return ['ixl'];
+  return numbers.map((index) => (index === 0 ? 'ixl' : `ixl${index}`));
 }
 
 function checkNames(components: readonly Component[], web: string | undefined): void {
