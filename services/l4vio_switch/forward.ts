@@ -13,7 +13,7 @@ import { Fabric } from '#common/vnet/fabric';
 import type { SourceFrame } from '#common/vnet/source_frame';
 import { growth, TAG_KEEP } from '#common/vnet/tag';
 import { Counters } from './counters.ts';
-import { type PortLimits, Rates, Storms } from './limits.ts';
+import { Limits, type PortLimits } from './limits.ts';
 import type { Log } from './log.ts';
 import { formatKey } from './mac_address.ts';
 import { KNOWN, keyHi, MacTable, MOVED } from './mac_table.ts';
@@ -67,12 +67,9 @@ export class Forwarder extends Fabric {
   /** What is said of each frame; levels do not change. */
   readonly #informs: boolean;
   readonly #traces: boolean;
-  readonly #clock: () => number;
   readonly #ingress: Uint8Array;
   readonly #egress: Uint8Array;
-  readonly #rateIn: Rates;
-  readonly #rateOut: Rates;
-  readonly #storms: Storms;
+  readonly #limits: Limits;
   readonly #taps: (FrameTap | undefined)[];
   /** For each port those that get a copy of its frames. */
   readonly #mirrors: (readonly number[])[];
@@ -80,11 +77,6 @@ export class Forwarder extends Fabric {
   /** Numbers of the ports that exist, monitor and mirrors excluded: the targets of flooding. */
   readonly #live: Int16Array;
   #liveCount = 0;
-  /** The time of this batch in milliseconds; it is to be read before it is used. */
-  readonly #now = new Float64Array(1);
-  #stale = false;
-  /** Ports with a limit, and one for ages: with none the clock is not read. */
-  #clockUsers = 0;
 
   constructor(maxPorts: number, log: Log, { macs, clock }: ForwarderOptions = {}) {
     super(maxPorts + 1);
@@ -96,17 +88,14 @@ export class Forwarder extends Fabric {
     this.#log = log;
     this.#informs = log.infoEnabled('packet');
     this.#traces = log.traceEnabled('packet');
-    this.#clock = clock ?? (() => performance.now());
     this.#ingress = new Uint8Array(slots);
     this.#egress = new Uint8Array(slots);
-    this.#rateIn = new Rates(slots);
-    this.#rateOut = new Rates(slots);
-    this.#storms = new Storms(slots);
+    this.#limits = new Limits(slots, clock ?? (() => performance.now()));
+    if (this.macs.ages) this.#limits.useClock(1);
     this.#taps = new Array(slots).fill(undefined);
     this.#mirrors = new Array(slots).fill([]);
     this.#filters = new Array(slots).fill([]);
     this.#live = new Int16Array(slots);
-    this.#useClock(this.macs.ages ? 1 : 0);
   }
 
   /** Connects a port. Its number must be free. */
@@ -114,11 +103,8 @@ export class Forwarder extends Fabric {
     const { rateIn, rateOut, storm, filter } = spec;
     this.vlans.configure(port, spec);
     this.counters.reset(port);
-    this.#rateIn.limit(port, rateIn);
-    this.#rateOut.limit(port, rateOut);
-    this.#storms.limit(port, storm);
+    this.#limits.set(port, spec);
     this.#filters[port] = filter ?? [];
-    this.#useClock(rateIn || rateOut || storm ? 1 : 0);
     this.#switchOn(this.#ingress, port, RATED, rateIn !== undefined);
     this.#switchOn(this.#ingress, port, STORM_CONTROLLED, storm !== undefined);
     this.#switchOn(this.#egress, port, RATED, rateOut !== undefined);
@@ -130,9 +116,8 @@ export class Forwarder extends Fabric {
   /** Disconnects a port and forgets the addresses behind it. Its link and its tap stay as they are. */
   disconnect(port: number): void {
     if (this.endpoints[port] === undefined) return;
-    const limited = (this.#ingress[port] as number) & (RATED | STORM_CONTROLLED);
-    if (limited !== 0 || ((this.#egress[port] as number) & RATED) !== 0) this.#useClock(-1);
     this.endpoints[port] = undefined;
+    this.#limits.set(port, {});
     this.mirror(port, []);
     for (const features of [this.#ingress, this.#egress])
       this.#switchOn(features, port, ~(DOWN | TAPPED), false);
@@ -168,7 +153,7 @@ export class Forwarder extends Fabric {
   /** Forwards one frame that came in at port `from`. */
   forward(from: number, frame: SourceFrame): void {
     this.counters.received(from, frame.length);
-    if (this.#stale) this.#readClock();
+    if (this.#limits.stale) this.#readClock();
     const features = this.#ingress[from] as number;
     const vlan = frame.tagged ? frame.vlan : (this.vlans.value[from] as number);
     let to = NOBODY;
@@ -178,7 +163,7 @@ export class Forwarder extends Fabric {
       this.#learn(from, frame, vlan);
       if (!frame.multicast) to = this.macs.lookup(frame.dstLo, keyHi(frame.dstHi, vlan));
       if (to === NOBODY && (features & STORM_CONTROLLED) !== 0) {
-        if (!this.#storms.admits(from, frame, this.#now[0] as number)) reason = DROP.STORM;
+        if (!this.#limits.admitsFlood(from, frame)) reason = DROP.STORM;
       }
     }
     if ((features & LOOKED_AT) !== 0)
@@ -198,15 +183,14 @@ export class Forwarder extends Fabric {
 
   override publishTouched(wanting: Parameters<Fabric['publishTouched']>[0]): void {
     super.publishTouched(wanting);
-    // The end of a batch: the next one may come much later.
-    this.#stale = this.#clockUsers > 0;
+    this.#limits.endBatch();
   }
 
   /** Why a frame is not taken from a port with features, or ACCEPTED; `reason`: what its VLAN says. */
   #refusal(from: number, frame: SourceFrame, features: number, reason: number): number {
     if ((features & DOWN) !== 0) return DROP.LINK_DOWN;
     if (reason !== ACCEPTED || (features & RATED) === 0) return reason;
-    return this.#rateIn.admits(from, frame.length, this.#now[0] as number) ? ACCEPTED : DROP.RATE;
+    return this.#limits.admitsIn(from, frame.length) ? ACCEPTED : DROP.RATE;
   }
 
   override refuse(from: number, frame: SourceFrame, reason: number): void {
@@ -287,8 +271,7 @@ export class Forwarder extends Fabric {
     if ((features & DOWN) !== 0) return DROP.LINK_DOWN;
     if ((features & FILTERED) !== 0 && !this.#filters[to]?.includes(frame.etherType())) return DROP.FILTER;
     if ((features & RATED) === 0) return ACCEPTED;
-    const bytes = frame.length + growth(tag);
-    return this.#rateOut.admits(to, bytes, this.#now[0] as number) ? ACCEPTED : DROP.RATE;
+    return this.#limits.admitsOut(to, frame.length + growth(tag)) ? ACCEPTED : DROP.RATE;
   }
 
   /** Shows a frame at `port` to those who look on. */
@@ -309,15 +292,8 @@ export class Forwarder extends Fabric {
   }
 
   #readClock(): void {
-    const now = this.#clock();
-    this.#now[0] = now;
+    const now = this.#limits.readClock();
     if (this.macs.ages) this.macs.setTime(Math.floor(now / 1000));
-    this.#stale = false;
-  }
-
-  #useClock(users: number): void {
-    this.#clockUsers += users;
-    this.#stale = this.#clockUsers > 0;
   }
 
   #switchOn(features: Uint8Array, port: number, bits: number, on: boolean): void {

@@ -24,45 +24,37 @@ function build(maxAge: number, ...specs: ForwardSpec[]) {
 const frames = (count: number, make: () => Uint8Array) => Array.from({ length: count }, make);
 
 describe('TokenBuckets.take()', () => {
+  /** Buckets of which number 0 has this limit, and what takes tokens out of it at a time. */
+  function bucket(perSecond: number, depth: number) {
+    const time = new Float64Array(1);
+    const buckets = new TokenBuckets(2, time);
+    buckets.limit(0, perSecond, depth);
+    return (tokens: number, now: number, from = 0) => {
+      time[0] = now;
+      return buckets.take(from, tokens);
+    };
+  }
+
   it('starts full, is empty in the end, and fills with time up to its depth', () => {
-    const buckets = new TokenBuckets(2);
-    buckets.limit(1, 1000, 10);
-    const take = (tokens: number, now: number) => buckets.take(1, tokens, now);
-    expect([take(10, 50), take(1, 50), take(1, 51), take(1, 51), take(10, 1e6), take(1, 1e6)]).toEqual([
-      true,
-      false,
-      true,
-      false,
-      true,
-      false,
-    ]);
-    expect(buckets.take(0, 1e9, 50)).toBe(true);
+    const take = bucket(1000, 10);
+    const answers = [take(10, 50), take(1, 50), take(1, 51), take(1, 51), take(10, 1e6), take(1, 1e6)];
+    expect(answers).toEqual([true, false, true, false, true, false]);
+    expect(take(1e9, 50, 1)).toBe(true);
   });
 
   it('lets what is larger than the bucket pass when it is full, and has it pay back', () => {
-    const buckets = new TokenBuckets(1);
-    buckets.limit(0, 1000, 10);
-    expect([buckets.take(0, 100, 0), buckets.take(0, 1, 90), buckets.take(0, 1, 91)]).toEqual([
-      true,
-      false,
-      true,
-    ]);
+    const take = bucket(1000, 10);
+    expect([take(100, 0), take(1, 90), take(1, 91)]).toEqual([true, false, true]);
   });
 
   it('is not fooled by a clock that goes back', () => {
-    const buckets = new TokenBuckets(1);
-    buckets.limit(0, 1000, 1);
-    expect([buckets.take(0, 1, 100), buckets.take(0, 1, 50), buckets.take(0, 1, 51)]).toEqual([
-      true,
-      false,
-      true,
-    ]);
+    const take = bucket(1000, 1);
+    expect([take(1, 100), take(1, 50), take(1, 51)]).toEqual([true, false, true]);
   });
 
   it('never lets anything pass a bucket without depth', () => {
-    const buckets = new TokenBuckets(1);
-    buckets.limit(0, 0, 0);
-    expect([buckets.take(0, 1, 0), buckets.take(0, 1, 1e9)]).toEqual([false, false]);
+    const take = bucket(0, 0);
+    expect([take(1, 0), take(1, 1e9)]).toEqual([false, false]);
   });
 });
 

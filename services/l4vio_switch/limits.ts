@@ -31,45 +31,82 @@ const MULTICAST = 1;
 const UNKNOWN = 2;
 const KINDS = STORM_KINDS.length;
 
-/** Tokens are bits. */
-export class Rates {
-  readonly #buckets: TokenBuckets;
+/** Limits of all ports, and the clock that fills them: it is read once for the frames that a port brings at once. */
+export class Limits {
+  /** Bits. */
+  readonly #in: TokenBuckets;
+  readonly #out: TokenBuckets;
+  /** Frames; three buckets for each port. */
+  readonly #storms: TokenBuckets;
+  readonly #clock: () => number;
+  /** Milliseconds; right after `readClock` until `endBatch`. */
+  readonly #now = new Float64Array(1);
+  /** Ports with a limit, and others who need the time: without any the clock is not read. */
+  #users = 0;
+  readonly #limited: Uint8Array;
+  /** The clock is to be read before anything is asked. */
+  stale = false;
 
-  constructor(ports: number) {
-    this.#buckets = new TokenBuckets(ports);
+  constructor(ports: number, clock: () => number) {
+    this.#in = new TokenBuckets(ports, this.#now);
+    this.#out = new TokenBuckets(ports, this.#now);
+    this.#storms = new TokenBuckets(ports * KINDS, this.#now);
+    this.#limited = new Uint8Array(ports);
+    this.#clock = clock;
   }
 
-  limit(port: number, rate: RateLimit | undefined): void {
-    if (rate) this.#buckets.limit(port, rate.bitsPerSecond, 8 * rate.burst);
-    else this.#buckets.unlimit(port);
+  /** Sets the limits of a port, which has none that are absent. */
+  set(port: number, { rateIn, rateOut, storm }: PortLimits): void {
+    setRate(this.#in, port, rateIn);
+    setRate(this.#out, port, rateOut);
+    for (const [kind, name] of STORM_KINDS.entries()) {
+      const frames = storm?.[name];
+      if (frames === undefined) this.#storms.unlimit(port * KINDS + kind);
+      else this.#storms.limit(port * KINDS + kind, frames, frames);
+    }
+    const limited = rateIn || rateOut || storm ? 1 : 0;
+    this.useClock(limited - (this.#limited[port] as number));
+    this.#limited[port] = limited;
   }
 
-  /** May a frame of so many bytes pass at `now` (milliseconds)? */
-  admits(port: number, bytes: number, now: number): boolean {
-    return this.#buckets.take(port, 8 * bytes, now);
+  /** So many more, or fewer, need the time. */
+  useClock(users: number): void {
+    this.#users += users;
+    this.endBatch();
+  }
+
+  /** Returns the time in milliseconds. */
+  readClock(): number {
+    const now = this.#clock();
+    this.#now[0] = now;
+    this.stale = false;
+    return now;
+  }
+
+  /** The next frames may come much later. */
+  endBatch(): void {
+    this.stale = this.#users > 0;
+  }
+
+  /** May a frame of so many bytes come from the port? */
+  admitsIn(port: number, bytes: number): boolean {
+    return this.#in.take(port, 8 * bytes);
+  }
+
+  /** May a frame of so many bytes go to the port? */
+  admitsOut(port: number, bytes: number): boolean {
+    return this.#out.take(port, 8 * bytes);
+  }
+
+  /** May a frame from the port be flooded? */
+  admitsFlood(port: number, frame: SourceFrame): boolean {
+    return this.#storms.take(port * KINDS + kindOf(frame), 1);
   }
 }
 
-/** Tokens are frames; three buckets for each port. */
-export class Storms {
-  readonly #buckets: TokenBuckets;
-
-  constructor(ports: number) {
-    this.#buckets = new TokenBuckets(ports * KINDS);
-  }
-
-  limit(port: number, storm: StormLimit | undefined): void {
-    for (const [kind, name] of STORM_KINDS.entries()) {
-      const frames = storm?.[name];
-      if (frames !== undefined) this.#buckets.limit(port * KINDS + kind, frames, frames);
-      else this.#buckets.unlimit(port * KINDS + kind);
-    }
-  }
-
-  /** May a frame that is to be flooded pass at `now` (milliseconds)? */
-  admits(port: number, frame: SourceFrame, now: number): boolean {
-    return this.#buckets.take(port * KINDS + kindOf(frame), 1, now);
-  }
+function setRate(buckets: TokenBuckets, port: number, rate: RateLimit | undefined): void {
+  if (rate) buckets.limit(port, rate.bitsPerSecond, 8 * rate.burst);
+  else buckets.unlimit(port);
 }
 
 function kindOf(frame: SourceFrame): number {

@@ -154,6 +154,13 @@ describe('frames that go nowhere', () => {
   });
 });
 
+it('a request that is no frame is counted at its port', () => {
+  const { lab, clients } = build({}, {});
+  clients[0].send(new Uint8Array(0));
+  lab.run(clients[0]);
+  expect([clients[0].invalid, lab.forwarder.counters.droppedFor(0, DROP.MALFORMED)]).toEqual([1, 1]);
+});
+
 describe('802.1p', () => {
   const withPcp = (vlan: number, pcp: number) => ethernet(-1, 0, { vlan: (pcp << 13) | vlan });
 

@@ -2,7 +2,8 @@
  * Token buckets by number, filled lazily: nothing happens between two calls, and no timer runs.
  *
  * A bucket that is full lets through what is larger than itself, and is in debt afterwards: the rate holds in the
- * long run whatever the size of the pieces.
+ * long run whatever the size of the pieces. The time is an array of one element, in milliseconds: a number with a fraction
+ * that is passed from function to function would be an object in each call.
  */
 
 export class TokenBuckets {
@@ -12,8 +13,11 @@ export class TokenBuckets {
   readonly #level: Float64Array;
   /** When the level was right, in milliseconds. */
   readonly #at: Float64Array;
+  readonly #time: Float64Array;
 
-  constructor(buckets: number) {
+  /** `time[0]` is the present time in milliseconds. */
+  constructor(buckets: number, time: Float64Array) {
+    this.#time = time;
     this.#used = new Uint8Array(buckets);
     this.#perMs = new Float64Array(buckets);
     this.#depth = new Float64Array(buckets);
@@ -36,9 +40,10 @@ export class TokenBuckets {
     this.#used[bucket] = 0;
   }
 
-  /** Takes tokens out at time `now` (milliseconds). False when there are too few: nothing is taken then. */
-  take(bucket: number, tokens: number, now: number): boolean {
+  /** Takes tokens out. False when there are too few: nothing is taken then. */
+  take(bucket: number, tokens: number): boolean {
     if (this.#used[bucket] === 0) return true;
+    const now = this.#time[0] as number;
     const depth = this.#depth[bucket] as number;
     const passed = Math.max(now - (this.#at[bucket] as number), 0);
     const level = Math.min((this.#level[bucket] as number) + passed * (this.#perMs[bucket] as number), depth);

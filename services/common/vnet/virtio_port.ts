@@ -219,6 +219,7 @@ export class VirtioPort implements Endpoint {
   #take(chain: Chain): number {
     const frame = this.#frame;
     if (!frame.load(chain, this.#nic)) {
+      this.#fabric.lost(this.#number, DROP.MALFORMED);
       this.#device.invalidRequest();
       return 1;
     }
