@@ -204,7 +204,9 @@ export class Forwarder extends Fabric {
     return this.#rateIn.admits(from, frame.length, this.#now[0] as number) ? ACCEPTED : DROP.RATE;
   }
 
+  /** Mirrors do not see it: what its port refuses goes to nobody. */
   override refuse(from: number, frame: SourceFrame, reason: number): void {
+    this.counters.received(from, frame.length);
     this.#taps[from]?.frame(from, INBOUND, frame, TAG_KEEP, frame.tci, reason);
     this.counters.dropped(from, reason);
   }
