@@ -24,6 +24,8 @@ describe('parsePortArguments()', () => {
     ['rate-out=500k,3000', { rateOut: { bitsPerSecond: 500_000, burst: 3000 } }],
     ['storm=10', { storm: { broadcast: 10, multicast: 10, unknown: 10 } }],
     ['storm=unknown=0', { storm: { unknown: 0 } }],
+    ['mtu=68', { mtu: 68 }],
+    ['mtu=65535', { mtu: 65535 }],
     ['mac=0a:0B:00:ff:12:34', { mac: Uint8Array.of(10, 11, 0, 255, 0x12, 0x34) }],
   ])('%s', (text, expected) => {
     expect(parse(text)).toMatchObject(expected);
@@ -68,6 +70,9 @@ describe('parsePortArguments()', () => {
     ['mac=0a-0b-00-ff-12-34', "Invalid mac address '0a-0b-00-ff-12-34'"],
     ['mac=0a:0b:00:ff:12', "Invalid mac address '0a:0b:00:ff:12'"],
     ['mac=0a:0b:00:ff:12:3g', "Invalid mac address '0a:0b:00:ff:12:3g'"],
+    ['mtu=67', "Bad parameter 'mtu='. It must be 68..65535: current value is '67'"],
+    ['mtu=65536', 'must be 68..65535'],
+    ['mtu=1k5', "current value is '1k5'"],
     ['mac=', "Unknown option 'mac='"],
     ['colour=red', "Unknown option 'colour=red'"],
     ['mac', "Unknown option 'mac'"],

@@ -193,7 +193,9 @@ export class Forwarder extends Fabric {
     return this.#limits.admitsIn(from, frame.length) ? ACCEPTED : DROP.RATE;
   }
 
+  /** Mirrors do not see it: what its port refuses goes to nobody. */
   override refuse(from: number, frame: SourceFrame, reason: number): void {
+    this.counters.received(from, frame.length);
     this.#taps[from]?.frame(from, INBOUND, frame, TAG_KEEP, frame.tci, reason);
     this.counters.dropped(from, reason);
   }

@@ -337,6 +337,20 @@ describe('a frame to be segmented', () => {
     for (const client of all) expect(client.received()).toEqual([]);
   });
 
+  it('may be longer than a promised MTU by its tag, not by more', () => {
+    const lens = [1000, 1001].map((mtu) => {
+      const hub = new MockHub();
+      const a = hub.add(SENDER);
+      const b = hub.add({ mtu, tag: TAG_INSERT, tci: 5 });
+      gives(b, 8, [1526]);
+      sendTso(hub, a, tcpFrame({ payload: 4000 }), 961);
+      a.send(ethernet(1, 0, { length: 1015 }));
+      hub.run(a);
+      return b.received().length;
+    });
+    expect(lens).toEqual([0, 6]);
+  });
+
   it('costs its sender a share of the burst that fits its size and its segments', () => {
     const hub = new MockHub();
     const a = hub.add({ ...SENDER, size: 64, slot: 8192 });

@@ -91,10 +91,9 @@ export class OffloadCheck {
   check(frame: SourceFrame): number {
     const word = this.#memory.view.getUint32(frame.header, true);
     const gso = (word >>> 8) & 0xff;
-    if ((word & NET_HDR_F_NEEDS_CSUM) === 0 && gso === NET_HDR_GSO_NONE) {
-      frame.kind = FRAME_PLAIN;
-      return 0;
-    }
+    // What is refused is never anything else, whoever may still look at it.
+    frame.kind = FRAME_PLAIN;
+    if ((word & NET_HDR_F_NEEDS_CSUM) === 0 && gso === NET_HDR_GSO_NONE) return 0;
     const { offload } = frame;
     const sizes = this.#memory.view.getUint32(frame.header + NET_HDR.GSO_SIZE, true);
     offload.csumStart = sizes >>> 16;
@@ -103,8 +102,9 @@ export class OffloadCheck {
     if ((word & NET_HDR_F_NEEDS_CSUM) === 0) return BAD.NO_CSUM;
     if (offload.csumStart < l2) return BAD.CSUM_START;
     if (offload.csumStart + offload.csumOffset + 2 > frame.length) return BAD.CSUM_OFFSET;
+    if (gso !== NET_HDR_GSO_NONE) return this.#segmentation(frame, gso, word >>> 16, sizes & 0xffff);
     frame.kind = FRAME_CSUM;
-    return gso === NET_HDR_GSO_NONE ? 0 : this.#segmentation(frame, gso, word >>> 16, sizes & 0xffff);
+    return 0;
   }
 
   #segmentation(frame: SourceFrame, gso: number, hdrLen: number, gsoSize: number): number {
@@ -126,7 +126,7 @@ export class OffloadCheck {
     if (offload.csumStart !== offload.tcp) return BAD.CSUM_START;
     if (offload.csumOffset !== TCP_CHECKSUM) return BAD.CSUM_OFFSET;
     // What fits one segment is no work for segmentation: the checksum is all there is to do.
-    if (frame.length - offload.payload > gsoSize) frame.kind = FRAME_TSO;
+    frame.kind = frame.length - offload.payload > gsoSize ? FRAME_TSO : FRAME_CSUM;
     return 0;
   }
 

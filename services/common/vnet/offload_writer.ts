@@ -17,7 +17,7 @@ import { type Abilities, FRAME_CSUM } from './offload.ts';
 import type { RxWriter } from './rx_writer.ts';
 import { SEGMENT_SCRATCH, Segmenter } from './segmenter.ts';
 import type { SourceFrame } from './source_frame.ts';
-import { growth, TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from './tag.ts';
+import { growth, isTagged, TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from './tag.ts';
 
 /** Bytes of private memory of a writer. */
 export const WRITER_SCRATCH = SEGMENT_SCRATCH + 24;
@@ -30,6 +30,8 @@ export class OffloadWriter {
   readonly #takes: Abilities;
   /** Longest frame that the receiver takes in one piece without segmentation, in bytes. */
   readonly #limit: number;
+  /** Bytes by which a frame with a tag may be longer. */
+  readonly #tagRoom: number;
   /** Bytes of each frame that are not counted. */
   readonly #uncounted: number;
   readonly #segmenter: Segmenter;
@@ -42,7 +44,14 @@ export class OffloadWriter {
     memory: Memory,
     scratch: number,
     writer: RxWriter,
-    port: { fabric: Fabric; number: number; takes: Abilities; limit: number; uncounted: number },
+    port: {
+      fabric: Fabric;
+      number: number;
+      takes: Abilities;
+      limit: number;
+      tagRoom: number;
+      uncounted: number;
+    },
   ) {
     this.#memory = memory;
     this.#writer = writer;
@@ -50,6 +59,7 @@ export class OffloadWriter {
     this.#port = port.number;
     this.#takes = port.takes;
     this.#limit = port.limit;
+    this.#tagRoom = port.tagRoom;
     this.#uncounted = port.uncounted;
     this.#segmenter = new Segmenter(memory, scratch);
     this.#scratch = scratch + SEGMENT_SCRATCH;
@@ -71,9 +81,13 @@ export class OffloadWriter {
     return (offload.gsoType === NET_HDR_GSO_TCPV4 ? tso4 : tso6) && (ecn || !offload.ecn);
   }
 
+  #limitFor(frame: SourceFrame, tag: number): number {
+    return this.#limit + (isTagged(frame.tagged, tag) ? this.#tagRoom : 0);
+  }
+
   #deliverOne(frame: SourceFrame, tag: number, tci: number): number {
     const writer = this.#writer;
-    if (frame.length + growth(tag) > this.#limit) return ~DROP.TOO_LONG;
+    if (frame.length + growth(tag) > this.#limitFor(frame, tag)) return ~DROP.TOO_LONG;
     if (!writer.begin()) return ~DROP.NO_DESCRIPTOR;
     const partial = this.#takes.csum;
     this.#writeHeader(frame, growth(tag), partial);
@@ -114,7 +128,7 @@ export class OffloadWriter {
     const writer = this.#writer;
     let bytes = 0;
     segmenter.begin(frame, tag, tci, this.#takes.csum);
-    if (segmenter.headerBytes + frame.offload.gsoSize > this.#limit) return ~DROP.TOO_LONG;
+    if (segmenter.headerBytes + frame.offload.gsoSize > this.#limitFor(frame, tag)) return ~DROP.TOO_LONG;
     while (segmenter.next()) {
       this.#fabric.work += 1;
       let reason: number = ~DROP.NO_DESCRIPTOR;

@@ -27,7 +27,7 @@ import { badOffloadText, CHECK_SCRATCH, OffloadCheck } from './offload_check.ts'
 import { OffloadWriter, WRITER_SCRATCH } from './offload_writer.ts';
 import { RxWriter } from './rx_writer.ts';
 import { SourceFrame } from './source_frame.ts';
-import { growth, TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from './tag.ts';
+import { growth, isTagged, TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from './tag.ts';
 
 /** Largest frame that fits a NIC's packet buffer: 2048 bytes less 64 of bookkeeping. */
 export const NIC_ROOM = 1984;
@@ -38,8 +38,8 @@ const WRITER_AT = CHECK_AT + CHECK_SCRATCH;
 export const SCRATCH_BYTES = (WRITER_AT + WRITER_SCRATCH + 63) & ~63;
 /** A length that no frame exceeds. */
 const NO_LIMIT = 0x7fff_ffff;
-/** Ethernet header and a tag: what MTU does not count. */
-const LINK_BYTES = 14 + TAG_SIZE;
+/** Ethernet header: what MTU does not count, nor a tag. */
+const LINK_BYTES = 14;
 /** Bytes, as a power of two, that cost about as much as the handling of a frame. */
 const COST_SHIFT = 12;
 
@@ -84,7 +84,7 @@ export class VirtioPort implements Endpoint {
   #check: OffloadCheck | undefined;
   /** The driver acts on headers: 1 when it must not see one that we have not checked. */
   #clean = 0;
-  /** Longest frame that is delivered, in bytes. */
+  /** Longest frame that is delivered, in bytes; see `#tooLong`. */
   #limit = NO_LIMIT;
 
   constructor(options: VirtioPortOptions) {
@@ -118,6 +118,7 @@ export class VirtioPort implements Endpoint {
       number: this.#number,
       takes,
       limit: this.#limit,
+      tagRoom: this.#nic ? 0 : TAG_SIZE,
       // What goes to a NIC is counted as on the wire.
       uncounted: this.#nic ? NET_HDR_SIZE : 0,
     });
@@ -168,7 +169,7 @@ export class VirtioPort implements Endpoint {
     if (writer === undefined) return ~DROP.NOT_READY;
     try {
       if (frame.kind >= FRAME_CSUM) return (this.#offloads as OffloadWriter).deliver(frame, tag, tci);
-      if (frame.length + growth(tag) > this.#limit) return ~DROP.TOO_LONG;
+      if (frame.length + growth(tag) > this.#limit && this.#tooLong(frame, tag)) return ~DROP.TOO_LONG;
       if (!writer.begin()) return ~DROP.NO_DESCRIPTOR;
       if (tag === TAG_KEEP ? this.#writePlain(writer, frame) : this.#writeTagged(writer, frame, tag, tci)) {
         return this.#finish(writer, frame);
@@ -213,6 +214,12 @@ export class VirtioPort implements Endpoint {
   /** Nobody waits for receive buffers any more. */
   ignoreBuffers(): void {
     this.#rx?.disableNotifications();
+  }
+
+  /** For a frame beyond `#limit`: an MTU leaves room for a tag, the buffer of a NIC does not. */
+  #tooLong(frame: SourceFrame, tag: number): boolean {
+    const room = !this.#nic && isTagged(frame.tagged, tag) ? TAG_SIZE : 0;
+    return frame.length + growth(tag) > this.#limit + room;
   }
 
   /** Hands the frame on. Returns what it cost, in frames: a large one counts for several. */
