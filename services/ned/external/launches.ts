@@ -201,7 +201,8 @@ export class Launches implements Starter {
     if (launch) return launch.askedFor && !launch.wanted ? undefined : launch;
     const { script, isProgram } = this.#context;
     if (script.state === 'loading') return undefined;
-    if (script.state === 'serving' && isProgram(name)) return undefined;
+    // A task may ask for several of one program, by numbers: ixl, ixl1.
+    if (script.state === 'serving' && isProgram(name.replace(/\d+$/, ''))) return undefined;
     const why =
       script.state === 'failed'
         ? `the script failed: ${script.error}`
