@@ -11,11 +11,12 @@ import { L4Error } from '#common/ipc/errors';
 import { restartPolicy } from '#common/task/restart';
 import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
+import { byName } from '../lives.ts';
 import { freeName, nameOf } from '../names.ts';
 import type { ScriptState } from '../parent.ts';
 import type { NamedCapabilities } from '../script.ts';
 import type { Task, TaskRecord, TaskRequest } from '../task.ts';
-import { byName, type Starter, type Tasks } from '../tasks.ts';
+import type { Starter, Tasks } from '../tasks.ts';
 import { Instance, RESTART } from './instance.ts';
 import { type Asker, Launch } from './launch.ts';
 import { InstanceStore, type Stored } from './store.ts';
@@ -200,7 +201,7 @@ export class Launches implements Starter {
     if (launch) return launch.askedFor && !launch.wanted ? undefined : launch;
     const { script, isProgram } = this.#context;
     if (script.state === 'loading') return undefined;
-    // A second driver that a task will ask for is `ixl1`.
+    // A task may ask for several of one program, by numbers: ixl, ixl1.
     if (script.state === 'serving' && isProgram(name.replace(/\d+$/, ''))) return undefined;
     const why =
       script.state === 'failed'
