@@ -103,7 +103,8 @@ async function openInterface(
     extraBytes: vlan === undefined ? 0 : TAG_BYTES,
     signal: env.signal,
     onFailed: (error) => {
-      void env.stderr.write(`Error: ${error.message}\n`);
+      // When everything ends at once, the device may be the first.
+      if (!env.signal.aborted) void env.stderr.write(`Error: ${error.message}\n`);
       netif?.fail(error.message);
     },
   });
