@@ -10,7 +10,7 @@ import type { TaskEnv } from '#common/task/env';
 import { TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { DEVICE_ID_NET } from '#common/virtio/config_page';
-import { F_INDIRECT_DESC, featureSet, hasFeature, NET_F_MRG_RXBUF } from '#common/virtio/features';
+import { F_INDIRECT_DESC, featureSet, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import { Fabric } from '#common/vnet/fabric';
 import { SourceFrame } from '#common/vnet/source_frame';
 import { ethernet } from '#common/vnet/testing/mock_client';
@@ -60,7 +60,7 @@ class Source extends Fabric {
     const { device } = this.server;
     const [rx, tx] = [device.queue(0), device.queue(1)];
     if (!rx || !tx) throw new Error('no queues');
-    this.port.start(rx, tx, hasFeature(device.features, NET_F_MRG_RXBUF));
+    this.port.start(rx, tx, device.features);
     this.#running();
   }
 

@@ -56,8 +56,15 @@ export class NetClient {
     this.#refill = refill;
   }
 
-  /** `buffers`: receive buffers at the start; they come back by themselves unless there were none. */
-  static async open(task: TestTask, port: Capability, buffers = ENTRIES): Promise<NetClient> {
+  /**
+   * `buffers`: receive buffers at the start; they come back by themselves unless there were none. `features`: what is
+   * asked for beside MAC and MRG_RXBUF.
+   */
+  static async open(
+    task: TestTask,
+    port: Capability,
+    { buffers = ENTRIES, features = [] }: { buffers?: number; features?: readonly number[] } = {},
+  ): Promise<NetClient> {
     let client: NetClient | undefined;
     const driver = await DriverClient.open(task, port, {
       name: 'virtnet',
@@ -72,7 +79,7 @@ export class NetClient {
     client.#address = memory.address + RINGS;
     for (const queue of [RX, TX])
       await driver.configureQueue(queue, memory, queue * queueBytes(ENTRIES), ENTRIES);
-    await driver.start(featureSet(NET_F_MAC, NET_F_MRG_RXBUF));
+    await driver.start(featureSet(NET_F_MAC, NET_F_MRG_RXBUF, ...features));
     client.give(buffers);
     return client;
   }
@@ -84,12 +91,12 @@ export class NetClient {
     if (queue.flush()) this.driver.notify();
   }
 
-  /** Sends a frame from the next slot; `address` instead of the slot's for one that is wrong. */
-  send(frame: Uint8Array, address?: number): void {
+  /** Sends a frame from the next slot; `address` instead of the slot's for one that is wrong, `header` instead of zeros. */
+  send(frame: Uint8Array, address?: number, header: Uint8Array = new Uint8Array(NET_HDR_SIZE)): void {
     const queue = this.driver.queue(TX);
     while (queue.pop() >= 0);
     const at = (ENTRIES + (this.#nextTx++ % ENTRIES)) * SLOT;
-    this.#arena.u8.fill(0, this.#where + at, this.#where + at + NET_HDR_SIZE);
+    this.#arena.u8.set(header, this.#where + at);
     this.#arena.u8.set(frame, this.#where + at + NET_HDR_SIZE);
     queue.add(address ?? this.#address + at, NET_HDR_SIZE + frame.length, false);
     if (queue.flush()) this.driver.notify();
