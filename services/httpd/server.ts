@@ -59,6 +59,8 @@ export class HttpServer {
       },
       (request, response) => void this.#answer(request, response),
     );
+    // A client may end its side after the request; Node would cut the response off (its property has no documentation).
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
     this.#server.maxHeadersCount = MAX_HEADERS;
     this.#server.maxRequestsPerSocket = MAX_REQUESTS;
     this.#server.timeout = idleMs;

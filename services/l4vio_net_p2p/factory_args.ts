@@ -1,6 +1,6 @@
 /**
  * Arguments of `create(0, ...)`: strings `key=value` in any order, the last of a key wins. The sentences start with the
- * words of the original.
+ * words of the original (F3.12).
  */
 import { L4Error } from '#common/ipc/errors';
 

@@ -4,7 +4,9 @@ import { type Capability, createGate, rootCapability } from '#common/ipc/capabil
 import { bind } from '#common/ipc/service';
 import { NetClient, TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { featureNames, NET_F_CSUM, NET_F_GUEST_CSUM } from '#common/virtio/features';
 import { ethernet } from '#common/vnet/testing/mock_client';
+import { netHeader, offsets, tcpFrame, withPartialChecksum } from '#common/vnet/testing/tcp_frame';
 import { Factory, Meta } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { Link, type LinkOptions } from './link.ts';
@@ -87,7 +89,7 @@ describe('Link', () => {
     const [ta, tb] = [task('a'), task('b')];
     const a = await NetClient.open(ta, await create(ta));
     for (const frame of frames(10, 0)) a.send(frame);
-    const b = await NetClient.open(tb, await create(tb), 0);
+    const b = await NetClient.open(tb, await create(tb), { buffers: 0 });
     // The pump has gone to sleep over the frames: what b sends goes through and shows it.
     b.send(ethernet(0, 1));
     await expect.poll(() => a.received.length).toBe(1);
@@ -105,7 +107,7 @@ describe('Link', () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
     const a = await NetClient.open(ta, await create(ta));
-    const b = await NetClient.open(tb, await create(tb), 0);
+    const b = await NetClient.open(tb, await create(tb), { buffers: 0 });
     b.give(1, 100);
     a.send(ethernet(1, 0, { length: 500 }));
     a.send(ethernet(1, 0, { length: 80 }));
@@ -113,14 +115,37 @@ describe('Link', () => {
     expect(lines).toEqual(['Dropped a frame of port 0 as it is longer than the receive buffers of port 1']);
   });
 
-  it('offers MRG_RXBUF, INDIRECT_DESC, VERSION_1, and MAC to who was given one', async () => {
+  it('computes the checksum for a client that did not ask for partial ones, and passes it on to one that did', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
-    const a = await NetClient.open(ta, await create(ta, 'mac=02:00:00:00:00:0a'));
+    const partial = [NET_F_CSUM, NET_F_GUEST_CSUM];
+    const a = await NetClient.open(ta, await create(ta), { features: partial });
     const b = await NetClient.open(tb, await create(tb));
-    expect([a.driver.features, b.driver.features]).toEqual([
-      { lo: 0x8020, hi: 1 },
-      { lo: 0x8000, hi: 1 },
+    const whole = tcpFrame({ payload: 100 });
+    const cut = withPartialChecksum(whole);
+    const header = netHeader({ flags: 1, csumStart: offsets(whole).tcp, csumOffset: 16 });
+    a.send(cut, undefined, header);
+    await expect.poll(() => b.received).toEqual([whole]);
+    await tb.ipc.client(Meta, root).taskGone({ task: tb.ipc.task });
+    const tc = task('c');
+    const c = await NetClient.open(tc, await create(tc), { features: partial });
+    a.send(cut, undefined, header);
+    await expect.poll(() => c.received).toEqual([cut]);
+    a.send(cut, undefined, netHeader({ flags: 1, csumStart: 60_000, csumOffset: 60_000 }));
+    await expect.poll(() => lines.at(-1)).toMatch(/^Port 0: Invalid request: /);
+    a.send(whole);
+    await expect.poll(() => c.received.at(-1)).toEqual(whole);
+  });
+
+  it('offers what the original does, and MAC only to who was given one', async () => {
+    await serve();
+    const [ta, tb] = [task('a'), task('b')];
+    const features = Array.from({ length: 32 }, (_, bit) => bit);
+    const a = await NetClient.open(ta, await create(ta, 'mac=02:00:00:00:00:0a'), { features });
+    const b = await NetClient.open(tb, await create(tb), { features });
+    expect([a.driver.features, b.driver.features].map(featureNames)).toEqual([
+      'CSUM GUEST_CSUM MAC MRG_RXBUF INDIRECT_DESC EVENT_IDX VERSION_1',
+      'CSUM GUEST_CSUM MRG_RXBUF INDIRECT_DESC EVENT_IDX VERSION_1',
     ]);
     expect(a.driver.mac).toEqual(Uint8Array.of(2, 0, 0, 0, 0, 10));
     expect(a.driver.queueSize(0)).toBe(64);
@@ -168,7 +193,7 @@ describe('Link', () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
     const a = await NetClient.open(ta, await create(ta));
-    const b = await NetClient.open(tb, await create(tb), 0);
+    const b = await NetClient.open(tb, await create(tb), { buffers: 0 });
     b.driver.queue(0).add(0x7000_0000, 2048, true);
     b.driver.queue(0).flush();
     a.send(ethernet(1, 0));

@@ -13,7 +13,16 @@ import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { Pump } from '#common/shm/pump';
 import { DEVICE_ID_NET } from '#common/virtio/config_page';
-import { F_INDIRECT_DESC, featureSet, NET_F_MAC, NET_F_MRG_RXBUF } from '#common/virtio/features';
+import {
+  F_EVENT_IDX,
+  F_INDIRECT_DESC,
+  type Features,
+  featureSet,
+  NET_F_CSUM,
+  NET_F_GUEST_CSUM,
+  NET_F_MAC,
+  NET_F_MRG_RXBUF,
+} from '#common/virtio/features';
 import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
@@ -101,7 +110,7 @@ export class Link {
     const errors = new Throttle((text) => log(text));
     const server: DeviceServer = new DeviceServer(this.#env, {
       deviceId: DEVICE_ID_NET,
-      features: featureSet(NET_F_MRG_RXBUF, F_INDIRECT_DESC, ...(mac ? [NET_F_MAC] : [])),
+      features: offeredFeatures(mac !== undefined),
       queues: [queueSize, queueSize],
       config: mac ?? new Uint8Array(MAC_SIZE),
       dsMax,
@@ -120,7 +129,7 @@ export class Link {
       device: {
         fail: (error) => server.device.fail(error.message),
         interrupt: () => server.device.interrupt(),
-        invalidRequest: () => errors.say(`Port ${number}: Invalid request`),
+        invalidRequest: (why) => errors.say(`Port ${number}: Invalid request${why ? `: ${why}` : ''}`),
       },
     });
     this.#servers[number] = server;
@@ -148,4 +157,10 @@ export class Link {
     this.#servers[number]?.close();
     this.#servers[number] = undefined;
   }
+}
+
+/** Those of the original, and EVENT_IDX, of which only a client that asks for it hears. */
+function offeredFeatures(mac: boolean): Features {
+  const bits = [NET_F_CSUM, NET_F_GUEST_CSUM, NET_F_MRG_RXBUF, F_INDIRECT_DESC, F_EVENT_IDX];
+  return featureSet(...bits, ...(mac ? [NET_F_MAC] : []));
 }

@@ -1,5 +1,5 @@
 /**
- * l4vio_net_p2p: a virtual network cable between two virtio-net clients.
+ * l4vio_net_p2p: a virtual network cable between two virtio-net clients (F3.12).
  *
  * Capabilities: `svr` (the factory that clients create their ports with), and those named with -d. Exit status: 0 asked
  * to end, 1 bad command line, 2 no `svr`.

@@ -2,7 +2,7 @@
  * The wire between two ports: each frame of one end goes to the other, unchanged, and none is lost on the way.
  *
  * A frame for an end that has no driver yet, or no receive buffer, stays in its sender's queue until there is one,
- * as in the original. Dropped is only what never fits: a frame longer than the receiver's buffers.
+ * as in the original (F3.12). Dropped is only what never fits: a frame longer than the receiver's buffers.
  */
 import { DROP } from '#common/capture/drop_reasons';
 import { Fabric } from '#common/vnet/fabric';

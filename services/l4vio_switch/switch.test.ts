@@ -141,22 +141,22 @@ describe('Switch with clients in shared memory', () => {
   it('refuses features that need others, and says which', async () => {
     await serve();
     const ta = task('a');
-    await expect(NetClient.open(ta, await create(ta), ENTRIES, [NET_F_HOST_TSO4])).rejects.toMatchObject({
-      errno: 5,
-    });
+    await expect(NetClient.open(ta, await create(ta), { features: [NET_F_HOST_TSO4] })).rejects.toMatchObject(
+      {
+        errno: 5,
+      },
+    );
     expect(lines.at(-1)).toContain('HOST_TSO4 and HOST_TSO6 need CSUM: set MAC HOST_TSO4 MRG_RXBUF');
   });
 
   it('finishes checksums between clients, and drops what does not fit its frame', async () => {
     await serve();
     const [ta, tb, tc] = [task('a'), task('b'), task('c')];
-    const a = await NetClient.open(ta, await create(ta, 'name=a'), ENTRIES, [
-      NET_F_CSUM,
-      NET_F_HOST_TSO4,
-      F_EVENT_IDX,
-    ]);
-    const b = await NetClient.open(tb, await create(tb), ENTRIES, [F_EVENT_IDX]);
-    const c = await NetClient.open(tc, await create(tc), ENTRIES, [NET_F_GUEST_CSUM, NET_F_GUEST_TSO4]);
+    const a = await NetClient.open(ta, await create(ta, 'name=a'), {
+      features: [NET_F_CSUM, NET_F_HOST_TSO4, F_EVENT_IDX],
+    });
+    const b = await NetClient.open(tb, await create(tb), { features: [F_EVENT_IDX] });
+    const c = await NetClient.open(tc, await create(tc), { features: [NET_F_GUEST_CSUM, NET_F_GUEST_TSO4] });
     const frame = tcpFrame({ payload: 1000 });
     a.send(frame, undefined, netHeader({ flags: 1, csumStart: 34, csumOffset: 2000 }));
     await expect.poll(() => lan.forwarder.counters.droppedFor(0, DROP.OFFLOAD)).toBe(1);
@@ -171,7 +171,7 @@ describe('Switch with clients in shared memory', () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
     const a = await NetClient.open(ta, await create(ta));
-    const b = await NetClient.open(tb, await create(tb, 'mtu=1000'), ENTRIES, [NET_F_MTU]);
+    const b = await NetClient.open(tb, await create(tb, 'mtu=1000'), { features: [NET_F_MTU] });
     a.send(ethernet(-1, 0, { length: 1015 }));
     await expect.poll(() => lan.forwarder.counters.droppedFor(1, DROP.TOO_LONG)).toBe(1);
     a.send(ethernet(-1, 0, { length: 1014 }));
@@ -182,7 +182,7 @@ describe('Switch with clients in shared memory', () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
     const port = await create(ta, 'name=a', 'ds-max=4');
-    const a = await NetClient.open(ta, port, ENTRIES, [NET_F_STATUS]);
+    const a = await NetClient.open(ta, port, { features: [NET_F_STATUS] });
     const b = await NetClient.open(tb, await create(tb));
     const status = () => a.driver.deviceConfig(8)[6];
     a.send(ethernet(-1, 0));
@@ -197,7 +197,7 @@ describe('Switch with clients in shared memory', () => {
     await expect.poll(() => lan.forwarder.counters.droppedFor(0, DROP.LINK_DOWN)).toBe(2);
     // A driver that starts anew finds it down as well.
     await a.driver.close();
-    const again = await NetClient.open(ta, port, ENTRIES, [NET_F_STATUS]);
+    const again = await NetClient.open(ta, port, { features: [NET_F_STATUS] });
     expect(again.driver.deviceConfig(8)[6]).toBe(0);
     lan.setLink(0, true);
     await expect.poll(() => again.configChanges).toBe(1);

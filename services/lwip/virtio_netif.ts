@@ -1,7 +1,7 @@
 /**
  * The frame port of an lwIP interface on a virtio-net device: driver half of two queues (F6.2).
  *
- *     one dataspace:  rx ring | tx ring | rx slots | tx slots        slot = 12 bytes of header + 1514 of frame
+ *     one dataspace:  rx ring | tx ring | rx slots | tx slots        slot = 12 bytes of header + 1514 of frame (1518 with a tag)
  *
  * A receive slot is lent to lwIP as it is and offered to the device again when its pbuf is freed. Transmit slots come
  * back when none is free. While frames arrive the pump polls and both queues' interrupts are off; each batch ends
@@ -17,7 +17,6 @@ import { queueBytes } from '#common/virtio/layout';
 import { NET_HDR_SIZE, writePlainHeader } from '#common/virtio/net_header';
 import { type FramePort, type FrameSink, MAX_FRAME } from './netif.ts';
 
-const SLOT = NET_HDR_SIZE + MAX_FRAME;
 /** EVENT_IDX: fewer kicks and interrupts. No GUEST_CSUM: this lwIP checks every checksum itself, for all interfaces. */
 const WANTED = featureSet(NET_F_MAC, F_EVENT_IDX);
 const RX = 0;
@@ -31,6 +30,8 @@ export interface VirtioPortOptions {
   readonly name: string;
   /** Counts interfaces from 1: the last byte of the MAC when the device has none. */
   readonly number: number;
+  /** Bytes of a frame beyond MAX_FRAME: for a VLAN tag. Even. */
+  readonly extraBytes?: number;
   /** The device broke the rules or gave up: the interface is dead. */
   onFailed(error: Error): void;
   readonly signal?: AbortSignal;
@@ -44,6 +45,7 @@ export class VirtioPort implements FramePort {
   readonly #options: VirtioPortOptions;
   readonly #rx: DriverQueue;
   readonly #tx: DriverQueue;
+  readonly #slotBytes: number;
   /** Arena offset and device address of the slots: rxBuffers for receiving, then those for sending. */
   readonly #slots: number;
   readonly #address: number;
@@ -81,7 +83,7 @@ export class VirtioPort implements FramePort {
       const txSize = driver.queueSize(TX);
       const txRing = align(queueBytes(rxSize));
       const slots = txRing + align(queueBytes(txSize));
-      const memory = await driver.allocate(slots + (rxSize + txSize) * SLOT);
+      const memory = await driver.allocate(slots + (rxSize + txSize) * slotBytes(options));
       await driver.configureQueue(RX, memory, 0, rxSize);
       await driver.configureQueue(TX, memory, txRing, txSize);
       await driver.start(WANTED);
@@ -103,6 +105,7 @@ export class VirtioPort implements FramePort {
     this.#driver = driver;
     this.#options = options;
     this.mac = driver.mac ?? Uint8Array.of(2, 0, 0, 0, 0, options.number);
+    this.#slotBytes = slotBytes(options);
     this.#rx = driver.queue(RX);
     this.#tx = driver.queue(TX);
     this.#slots = memory.where + slots;
@@ -114,7 +117,7 @@ export class VirtioPort implements FramePort {
     this.#txSlotOf = new Uint16Array(this.#tx.size);
     this.#txFree = Uint16Array.from({ length: this.#tx.size }, (_, i) => i + this.#rx.size);
     this.#txFreeCount = this.#tx.size;
-    for (const slot of this.#txFree) writePlainHeader(env.arena, this.#slots + slot * SLOT, 0, 0);
+    for (const slot of this.#txFree) writePlainHeader(env.arena, this.#slots + slot * this.#slotBytes, 0, 0);
     this.#pump = new Pump({
       poll: () => this.#poll(),
       arm: () => this.#arm(),
@@ -139,12 +142,12 @@ export class VirtioPort implements FramePort {
       setImmediate(() => this.#pump.kick());
       return -1;
     }
-    return this.#slots + (this.#txFree[this.#txFreeCount - 1] as number) * SLOT + NET_HDR_SIZE;
+    return this.#slots + (this.#txFree[this.#txFreeCount - 1] as number) * this.#slotBytes + NET_HDR_SIZE;
   }
 
   txCommit(length: number): void {
     const slot = this.#txFree[--this.#txFreeCount] as number;
-    const head = this.#tx.add(this.#address + slot * SLOT, NET_HDR_SIZE + length, false);
+    const head = this.#tx.add(this.#address + slot * this.#slotBytes, NET_HDR_SIZE + length, false);
     this.#txSlotOf[head] = slot;
     this.#txBuilt = true;
   }
@@ -166,7 +169,7 @@ export class VirtioPort implements FramePort {
     if (this.#refills > 0) {
       for (let i = 0; i < this.#refills; i++) {
         const slot = this.#refill[i] as number;
-        const head = this.#rx.add(this.#address + slot * SLOT, SLOT, true);
+        const head = this.#rx.add(this.#address + slot * this.#slotBytes, this.#slotBytes, true);
         this.#rxSlot[head] = slot;
       }
       this.#refills = 0;
@@ -204,7 +207,7 @@ export class VirtioPort implements FramePort {
 
   #receive(slot: number, length: number): void {
     if (length <= 0) this.rxRelease(slot);
-    else this.#netif?.receive(slot, this.#slots + slot * SLOT + NET_HDR_SIZE, length);
+    else this.#netif?.receive(slot, this.#slots + slot * this.#slotBytes + NET_HDR_SIZE, length);
   }
 
   #lookForRoom(): void {
@@ -253,6 +256,11 @@ export class VirtioPort implements FramePort {
     this.#pump.stop();
     this.#failed = true;
   }
+}
+
+/** Bytes of a slot: the header and the longest frame. */
+function slotBytes({ extraBytes = 0 }: VirtioPortOptions): number {
+  return NET_HDR_SIZE + MAX_FRAME + extraBytes;
 }
 
 function align(bytes: number): number {

@@ -58,14 +58,13 @@ export class NetClient {
   }
 
   /**
-   * `buffers`: receive buffers at the start; they come back by themselves unless there were none. `features`: numbers of
-   * those to ask for besides MAC and MRG_RXBUF.
+   * `buffers`: receive buffers at the start; they come back by themselves unless there were none. `features`: what is
+   * asked for beside MAC and MRG_RXBUF.
    */
   static async open(
     task: TestTask,
     port: Capability,
-    buffers = ENTRIES,
-    features: readonly number[] = [],
+    { buffers = ENTRIES, features = [] }: { buffers?: number; features?: readonly number[] } = {},
   ): Promise<NetClient> {
     let client: NetClient | undefined;
     const driver = await DriverClient.open(task, port, {
@@ -96,7 +95,7 @@ export class NetClient {
     if (queue.flush()) this.driver.notify();
   }
 
-  /** Sends a frame from the next slot; `address` instead of the slot's for one that is wrong. */
+  /** Sends a frame from the next slot; `address` instead of the slot's for one that is wrong, `header` instead of zeros. */
   send(frame: Uint8Array, address?: number, header: Uint8Array = new Uint8Array(NET_HDR_SIZE)): void {
     const queue = this.driver.queue(TX);
     while (queue.pop() >= 0);

@@ -18,7 +18,7 @@ import {
 } from '#common/virtio/layout';
 import { Regions } from '#common/virtio/regions';
 import type { Fabric } from '../fabric.ts';
-import { SCRATCH_BYTES, VirtioPort } from '../virtio_port.ts';
+import { SCRATCH_BYTES, VirtioPort, type VirtioPortOptions } from '../virtio_port.ts';
 
 export const SLOT = 2048;
 /** Bytes of memory of each client. */
@@ -80,6 +80,8 @@ export interface ClientOptions {
   readonly mtu?: number;
   /** Bytes of each buffer slot; `size` of them twice must fit CLIENT_BYTES. */
   readonly slot?: number;
+  /** Makes the port under test; default: a VirtioPort. */
+  readonly makePort?: (options: VirtioPortOptions) => VirtioPort;
 }
 
 /** What the ports of a test share. */
@@ -116,7 +118,8 @@ export class MockClient {
     regions.add(base, CLIENT_BYTES, base, true);
     const merge = options.mergeable === true ? [NET_F_MRG_RXBUF] : [];
     const features = featureSet(F_VERSION_1, F_INDIRECT_DESC, ...merge, ...(options.features ?? []));
-    this.port = new VirtioPort({
+    const { makePort = (port) => new VirtioPort(port) } = options;
+    this.port = makePort({
       number: number,
       nic: options.nic ?? false,
       mute: options.mute ?? false,
