@@ -10,6 +10,11 @@ import type { VxlanSpec } from './vxlan/spec.ts';
 
 export type PortKind = 'port' | 'monitor' | 'mirror' | 'nic' | 'vxlan';
 
+/** A port that gets copies of others' frames and has none of its own. */
+export function isOnlooker(kind: PortKind): boolean {
+  return kind === 'monitor' || kind === 'mirror';
+}
+
 /** A port that exists. */
 export interface Port {
   readonly number: number;
@@ -105,11 +110,14 @@ export class PortList {
     return identified;
   }
 
-  /** Numbers of the mirrors that look at `port`. */
-  mirrorsOf(port: Port): number[] {
-    if (port.kind === 'monitor' || port.kind === 'mirror') return [];
-    const looking = this.all().filter(({ spec }) => spec.mirror?.includes(port.name));
-    return looking.map(({ number }) => number);
+  /** All ports with frames of their own, each with the numbers of the mirrors that look at it. */
+  mirrored(): { readonly port: Port; readonly mirrors: readonly number[] }[] {
+    const all = this.all();
+    const mirrors = all.filter(({ kind }) => kind === 'mirror');
+    const looking = ({ name }: Port) => mirrors.filter(({ spec }) => spec.mirror?.includes(name));
+    return all
+      .filter(({ kind }) => !isOnlooker(kind))
+      .map((port) => ({ port, mirrors: looking(port).map(({ number }) => number) }));
   }
 
   remove(number: number): void {
@@ -140,7 +148,7 @@ export class PortList {
 
   #warnOfNobody(wanted: string, mirror: string): void {
     const names = this.all()
-      .filter(({ kind }) => kind !== 'monitor' && kind !== 'mirror')
+      .filter(({ kind }) => !isOnlooker(kind))
       .map(({ name }) => name);
     if (names.includes(wanted)) return;
     this.#options.log.warn(

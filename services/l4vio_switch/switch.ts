@@ -28,7 +28,7 @@ import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
 import { MacTable } from './mac_table.ts';
 import type { Options } from './options.ts';
-import { type Port, PortList } from './port_list.ts';
+import { isOnlooker, type Port, PortList } from './port_list.ts';
 import { statisticsBytes, writeStatistics } from './statistics.ts';
 import { formatRemote, type VxlanSpec } from './vxlan/spec.ts';
 import { Tunnels } from './vxlan/tunnels.ts';
@@ -254,7 +254,7 @@ export class Switch {
         nic: port.kind === 'nic',
         memory: this.#env.arena,
         scratch: this.#scratchOf(number),
-        mute: port.kind === 'monitor' || port.kind === 'mirror',
+        mute: isOnlooker(port.kind),
         fabric: this.forwarder,
         device: {
           fail: (error) => server.device.fail(error.message),
@@ -282,10 +282,9 @@ export class Switch {
 
   /** A port came, went or got its name: mirrors know ports by name. */
   #updateMirrors(): void {
-    for (const port of this.ports.all()) {
+    for (const { port, mirrors } of this.ports.mirrored()) {
       // A port without endpoint has no frames; it is looked at again when it is connected.
-      if (this.forwarder.endpoint(port.number))
-        this.forwarder.mirror(port.number, this.ports.mirrorsOf(port));
+      if (this.forwarder.endpoint(port.number)) this.forwarder.mirror(port.number, mirrors);
     }
   }
 
