@@ -42,6 +42,7 @@ export type NetworkEnv = Pick<
   | 'memories'
   | 'doorbells'
   | 'signal'
+  | 'external'
   | 'stdout'
   | 'stderr'
 > & { readonly files: Pick<TaskEnv['files'], 'read'> };
@@ -97,6 +98,9 @@ async function openInterface(
     name,
     number: ports.length + 1,
     signal: env.signal,
+    patient: env.external,
+    onBack: (awayMs) =>
+      void env.stderr.write(`${name} is back after ${Math.round(awayMs)} ms: its server was started again\n`),
     onFailed: (error) => {
       void env.stderr.write(`Error: ${error.message}\n`);
       netif?.fail(error.message);

@@ -75,6 +75,7 @@ function env(
         return Buffer.from(text);
       },
     },
+    external: false,
     signal: new AbortController().signal,
     stdout: output,
     stderr: output,

@@ -22,7 +22,7 @@ import { toHostError } from './host_error.ts';
 import { consoleDescriptor, type LoadBackend, SpawnBackend, type StartOptions } from './loader.ts';
 import { LogSink, LogTags, OwnLog } from './log.ts';
 import type { NedOptions } from './options.ts';
-import { labHandlers, parentHandlers, type ScriptState } from './parent.ts';
+import { labHandlers, parentHandlers, type ScriptState, type StillHolds } from './parent.ts';
 import { References } from './references.ts';
 import { RestartChoices } from './restart_choices.ts';
 import { Rom } from './rom.ts';
@@ -320,10 +320,16 @@ export class Ned {
     const gate = this.#gate as Gate;
     const memAlloc = this.#memAlloc as Capability;
     const starter = this.#external?.launches ?? this.#tasks;
-    const handlers = parentHandlers(this.#tasks, starter, task, memAlloc);
+    const handlers = parentHandlers(this.#tasks, starter, task, memAlloc, this.#stillHolds);
     const capability = gate.export([bind(Parent, handlers)], { id: this.#fixedId(`parent ${task.id}`) });
     return { capability, close: () => gate.destroy(capability) };
   }
+
+  /** What a server may believe that was away when tasks ended and references went. */
+  readonly #stillHolds: StillHolds = (gate, object, holder) => {
+    if (holder === this.#env.task) return this.#references.has({ gate, object });
+    return this.#tasks.all.some(({ id, running }) => id === holder && running);
+  };
 
   async #taskGone({ id }: Pick<Task, 'id'>): Promise<void> {
     const gates = [rootCapability(this.#ownEnd), ...this.#env.caps.values()];
