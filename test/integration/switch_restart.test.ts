@@ -1,7 +1,10 @@
 /** A switch that is killed during downloads and started again: its clients keep ports, addresses and TCP connections. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { createReadStream, readdirSync, statSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { hashOfFile, WebServer } from './download_lab.ts';
 import { ExternalLab, SCALING, SERVERS } from './external_lab.ts';
@@ -15,7 +18,7 @@ class Counter {
   connections = 0;
   readonly #server: Server;
 
-  constructor(port: number) {
+  private constructor(port: number) {
     this.#server = createServer((socket) => {
       this.connections += 1;
       const far = connect(port, '127.0.0.1');
@@ -25,9 +28,14 @@ class Counter {
     });
   }
 
-  async listen(): Promise<number> {
-    this.#server.listen(0, '127.0.0.1');
-    await once(this.#server, 'listening');
+  static async before(port: number): Promise<Counter> {
+    const counter = new Counter(port);
+    counter.#server.listen(0, '127.0.0.1');
+    await once(counter.#server, 'listening');
+    return counter;
+  }
+
+  get port(): number {
     return (this.#server.address() as AddressInfo).port;
   }
 
@@ -36,57 +44,85 @@ class Counter {
   }
 }
 
+/** A file that a curl is writing. */
+class Growing {
+  readonly path: string;
+  readonly #run: Run;
+
+  constructor(path: string, run: Run) {
+    this.path = path;
+    this.#run = run;
+  }
+
+  get bytes(): number {
+    return statSync(this.path, { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  /** Resolves when so many bytes more are there; rejects when curl ends before. */
+  async more(bytes: number): Promise<void> {
+    const wanted = this.bytes + bytes;
+    while (this.bytes < wanted) {
+      const { exitCode } = this.#run.child;
+      if (exitCode !== null)
+        throw new Error(`curl ended with ${exitCode} after ${this.bytes} bytes:\n${this.#run.stderr}`);
+      await sleep(10);
+    }
+  }
+
+  async sha256(): Promise<string> {
+    const hash = createHash('sha256');
+    for await (const chunk of createReadStream(this.path)) hash.update(chunk as Buffer);
+    return hash.digest('hex');
+  }
+}
+
 let web: WebServer;
 let hash: string;
+let counter: Counter;
 beforeAll(async () => {
   web = await WebServer.start();
   hash = await hashOfFile(SIZE);
 });
 afterAll(() => web.close());
-
-/** Resolves when a run has printed so many bytes on stdout; rejects when it ends before. */
-async function printed(run: Run, bytes: number): Promise<void> {
-  const stdout = run.child.stdout as NodeJS.ReadableStream;
-  while (run.stdout.length < bytes) {
-    if (run.child.exitCode !== null)
-      throw new Error(`ended after ${run.stdout.length} bytes:\n${run.stderr}`);
-    await Promise.race([once(stdout, 'data'), run.exit]);
-  }
-}
-
-function sha256(run: Run): string {
-  return createHash('sha256').update(run.stdout).digest('hex');
-}
-
-const DOWNLOAD = SCALING.replace(
-  'http://ftp.de.debian.org/debian/',
-  `http://ftp.de.debian.org/bytes/${SIZE}`,
-);
+afterEach(() => counter.close());
 
 describe('kill -9 of the switch with components that are started again', () => {
   let lab: ExternalLab;
-  let counter: Counter;
-  afterEach(async () => {
-    counter.close();
-    await lab[Symbol.asyncDispose]();
-  });
+  afterEach(() => lab[Symbol.asyncDispose]());
 
-  it('three times in a download: the same curl, one connection, the right bytes', async () => {
-    counter = new Counter(web.port);
-    lab = await ExternalLab.start(DOWNLOAD, await counter.listen());
+  /** A lab that is up, and a curl that downloads through it. */
+  async function downloading(): Promise<{ curl: Run; file: Growing }> {
+    counter = await Counter.before(web.port);
+    lab = await ExternalLab.start(SCALING, counter.port);
+    const path = join(lab.bed.scratch, 'download');
+    const command = `-o ${path} http://ftp.de.debian.org/bytes/${SIZE}`;
+    lab.bed.file('curl.cfg', SCALING.replace('http://ftp.de.debian.org/debian/', command));
     lab.startBroker();
     lab.supervise(...SERVERS);
     await lab.ready('ned', ...SERVERS);
     const curl = lab.component('curl');
+    return { curl, file: new Growing(path, curl) };
+  }
+
+  /** The journal of the one gate that has one. */
+  function journal(): string[] {
+    const gates = join(lab.bed.base, 'broker', 'g');
+    const [dir] = readdirSync(gates).filter((name) => name.endsWith('.ports'));
+    return dir === undefined ? [] : readdirSync(join(gates, dir)).filter((name) => name !== 'nic');
+  }
+
+  it('three times in a download: the same curl, one connection, the right bytes', async () => {
+    const { curl, file } = await downloading();
     for (let kill = 1; kill <= 3; kill++) {
-      await printed(curl, curl.stdout.length + 8 * MIB);
+      await file.more(8 * MIB);
       await lab.kill('l4vio_switch');
-      await printed(curl, curl.stdout.length + MIB);
+      await file.more(MIB);
     }
     expect(await curl.exit, curl.stderr).toBe(0);
-    expect([curl.stdout.length, sha256(curl)]).toEqual([SIZE, hash]);
+    expect([file.bytes, await file.sha256()]).toEqual([SIZE, hash]);
     expect(counter.connections).toBe(1);
     expect(curl.stderr.match(/virtnet is back after \d+ ms/g)).toHaveLength(3);
+    expect(journal()).toEqual([]);
     expect((await lab.end()).files).toEqual([]);
   }, 120_000);
 });
