@@ -1,7 +1,15 @@
 /** A switch that is killed during downloads and started again: its clients keep ports, addresses and TCP connections. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createReadStream, readdirSync, statSync } from 'node:fs';
+import {
+  createReadStream,
+  mkdirSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -90,29 +98,39 @@ describe('kill -9 of the switch with components that are started again', () => {
   let lab: ExternalLab;
   afterEach(() => lab[Symbol.asyncDispose]());
 
-  /** A lab that is up, and a curl that downloads through it. */
-  async function downloading(): Promise<{ curl: Run; file: Growing }> {
+  /**
+   * A lab that is up, and a curl that downloads through it. The switch has room for the NIC and one more port, and is
+   * started again like the others, or by the test.
+   */
+  async function downloading(again: 'always' | 'by hand'): Promise<{ curl: Run; file: Growing }> {
     counter = await Counter.before(web.port);
     lab = await ExternalLab.start(SCALING, counter.port);
     const path = join(lab.bed.scratch, 'download');
     const command = `-o ${path} http://ftp.de.debian.org/bytes/${SIZE}`;
-    lab.bed.file('curl.cfg', SCALING.replace('http://ftp.de.debian.org/debian/', command));
+    const script = SCALING.replace('http://ftp.de.debian.org/debian/', command);
+    lab.bed.file('curl.cfg', script.replace('"rom/l4vio_switch"', '"rom/l4vio_switch -p 2"'));
     lab.startBroker();
-    lab.supervise(...SERVERS);
+    lab.supervise(...SERVERS.filter((task) => task !== 'l4vio_switch' || again === 'always'));
+    if (again === 'by hand') lab.component('l4vio_switch');
     await lab.ready('ned', ...SERVERS);
     const curl = lab.component('curl');
-    return { curl, file: new Growing(path, curl) };
+    const file = new Growing(path, curl);
+    await file.more(4 * MIB);
+    return { curl, file };
   }
 
-  /** The journal of the one gate that has one. */
-  function journal(): string[] {
+  /** The directory of the journal. */
+  function journal(): string {
     const gates = join(lab.bed.base, 'broker', 'g');
     const [dir] = readdirSync(gates).filter((name) => name.endsWith('.ports'));
-    return dir === undefined ? [] : readdirSync(join(gates, dir)).filter((name) => name !== 'nic');
+    if (dir === undefined) throw new Error('there is no journal');
+    return join(gates, dir);
   }
 
+  const ports = (): string[] => readdirSync(journal()).filter((name) => name !== 'nic');
+
   it('three times in a download: the same curl, one connection, the right bytes', async () => {
-    const { curl, file } = await downloading();
+    const { curl, file } = await downloading('always');
     for (let kill = 1; kill <= 3; kill++) {
       await file.more(8 * MIB);
       await lab.kill('l4vio_switch');
@@ -122,7 +140,48 @@ describe('kill -9 of the switch with components that are started again', () => {
     expect([file.bytes, await file.sha256()]).toEqual([SIZE, hash]);
     expect(counter.connections).toBe(1);
     expect(curl.stderr.match(/virtnet is back after \d+ ms/g)).toHaveLength(3);
-    expect(journal()).toEqual([]);
+    expect(ports()).toEqual([]);
     expect((await lab.end()).files).toEqual([]);
+  }, 120_000);
+
+  it('SIGTERM, as at the restart of a container: the same', async () => {
+    const { curl, file } = await downloading('always');
+    lab.running.get('l4vio_switch')?.child.kill('SIGTERM');
+    await curl.saw(/virtnet is back/);
+    expect(await curl.exit, curl.stderr).toBe(0);
+    expect([file.bytes, await file.sha256(), counter.connections]).toEqual([SIZE, hash, 1]);
+  }, 120_000);
+
+  it('a client that ends while the switch is away: its port is not there afterwards', async () => {
+    const { curl } = await downloading('by hand');
+    expect(ports()).toHaveLength(1);
+    await lab.kill('l4vio_switch');
+    curl.child.kill('SIGKILL');
+    await lab.broker?.saw(/task 'curl' was ended by a signal/);
+    expect(ports()).toHaveLength(1);
+    lab.component('l4vio_switch');
+    // The switch asks who is left.
+    while (ports().length > 0) await sleep(10);
+    // There is room for one client: its port was given back.
+    expect((await lab.curl()).stderr).toContain('Interface');
+  }, 120_000);
+
+  it('a journal that somebody has spoiled: a warning, clients that say what is missing, and new ports', async () => {
+    const { curl } = await downloading('by hand');
+    await lab.kill('l4vio_switch');
+    const [port] = ports() as [string];
+    truncateSync(join(journal(), port), 5);
+    symlinkSync('/etc/passwd', join(journal(), '00000001'));
+    mkdirSync(join(journal(), '00000002'));
+    writeFileSync(join(journal(), 'zzz'), 'no port');
+    const again = lab.component('l4vio_switch');
+    expect([18, 56]).toContain(await curl.exit);
+    expect(curl.stderr).toMatch(
+      /Cannot use "virtnet" any more as its server was started again and has no such device any more; create it anew/,
+    );
+    await lab.ready('l4vio_switch');
+    expect(again.text.match(/Cannot make port again from \S+ as .*\. It is ignored/g)).toHaveLength(4);
+    expect(ports()).toEqual([]);
+    await lab.curl();
   }, 120_000);
 });
