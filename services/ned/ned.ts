@@ -328,7 +328,7 @@ export class Ned {
   /** What a server may believe that was away when tasks ended and references went. */
   readonly #stillHolds: StillHolds = (gate, object, holder) => {
     if (holder === this.#env.task) return this.#references.has({ gate, object });
-    return this.#tasks.all.some(({ id, running }) => id === holder && running);
+    return this.#tasks.all.some((task) => task.id === holder && task.running && !task.paused);
   };
 
   async #taskGone({ id }: Pick<Task, 'id'>): Promise<void> {

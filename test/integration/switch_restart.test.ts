@@ -14,9 +14,9 @@ import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { hashOfFile, WebServer } from './download_lab.ts';
+import { Download, hashOfFile, WebServer } from './download_lab.ts';
 import { ExternalLab, SCALING, SERVERS } from './external_lab.ts';
-import type { Run } from './harness.ts';
+import { type Run, TestBed } from './harness.ts';
 
 const MIB = 2 ** 20;
 const SIZE = 96 * MIB;
@@ -184,4 +184,32 @@ describe('kill -9 of the switch with components that are started again', () => {
     expect(ports()).toEqual([]);
     await lab.curl();
   }, 120_000);
+});
+
+describe('kill -9 of the switch with a restart policy', () => {
+  const bed = new TestBed();
+  afterAll(() => bed.close());
+
+  it.each(['task', 'in-process'])(
+    'three times in a download, NIC driver as %s: the same curl, one connection, the right bytes',
+    async (ixl) => {
+      counter = await Counter.before(web.port);
+      const download = new Download(bed, counter.port, SIZE, {
+        switchOptions: `--ixl=${ixl}`,
+        arguments: ['--restart', 'l4vio_switch'],
+      });
+      for (let kill = 1; kill <= 3; kill++) {
+        await download.reached(download.bytes + 8 * MIB);
+        download.signal('l4vio_switch', 'SIGKILL');
+        await download.reached(download.bytes + MIB);
+      }
+      const { status, sha256 } = await download.end();
+      const { stderr } = download.run;
+      expect([status, download.bytes, sha256], stderr).toEqual([0, SIZE, hash]);
+      expect(counter.connections).toBe(1);
+      expect(stderr.match(/virtnet is back after \d+ ms/g)).toHaveLength(3);
+      expect([bed.processes(), bed.files()]).toEqual([[], []]);
+    },
+    120_000,
+  );
 });
