@@ -100,7 +100,7 @@ export class PortJournal {
         }
       }
     }
-    return records.sort((a, b) => a.number - b.number);
+    return records.sort((a, b) => a.number - b.number || a.object - b.object);
   }
 
   /** Says that the port of that object or file cannot be made again, and forgets it. */
