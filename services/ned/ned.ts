@@ -303,7 +303,7 @@ export class Ned {
     }
     if (task.killed || (task.exitCode === 0 && !restarts?.givenUp)) return;
     const verdict = restarts?.givenUp ? `; ${restarts.verdict}` : '';
-    const losses = lossText(this.#channels.lossesOf(task, this.#tasks.all));
+    const losses = lossText(this.#channels.lossesOf(task, this.#tasks.all), this.#external !== undefined);
     this.#log.complain(`Ned: ${epitaph}${verdict}${losses}`);
   }
 
@@ -340,9 +340,13 @@ export class Ned {
   }
 }
 
-/** Who goes on without the objects of a server that has ended; empty when nobody does. */
-function lossText(losses: readonly string[]): string {
-  return losses.length === 0 ? '' : `; what it served is lost to ${losses.join(', ')}`;
+/** Who goes on without the objects of a server that has ended; empty when nobody does. Others may start it again. */
+function lossText(losses: readonly string[], mayComeBack: boolean): string {
+  if (losses.length === 0) return '';
+  const whom = losses.join(', ');
+  return mayComeBack
+    ? `; until it is started again what it served is missing to ${whom}`
+    : `; what it served is lost to ${whom}`;
 }
 
 /** The launcher of an external lab gives its secret and the machine's command line. */
