@@ -204,6 +204,17 @@ describe('openNetwork()', () => {
     echo.close();
   }, 60_000);
 
+  it.each([false, true])(
+    'comes up when the device is started again during its set-up (patient: %s)',
+    async (external) => {
+      far = new FarEnd(dir.path, { mac: MAC });
+      const cap = await far.serve();
+      far.startAgainDuringSetUp();
+      network = await openNetwork({ ...env({ IFCONFIG_IP4_vn0: 'dhcp' }, {}, { virtnet: cap }), external });
+      expect(lines).toContain('  IP address: 10.0.2.15');
+    },
+  );
+
   it('takes name servers from DHCP without resolv.conf and says so', async () => {
     const opened = await open({ IFCONFIG_IP4_vn0: 'dhcp' }, { '/etc/hosts': '10.0.2.2 gateway' });
     expect(await opened.resolver.resolve('gateway')).toEqual([{ address: '10.0.2.2', family: 4 }]);

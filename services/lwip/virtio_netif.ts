@@ -13,6 +13,7 @@
 import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import { type DeviceMemory, DriverClient, type DriverEnv } from '#common/l4virtio/driver_client';
+import { untilOpen } from '#common/l4virtio/reconnect';
 import { Pump } from '#common/shm/pump';
 import type { DriverQueue } from '#common/virtio/driver_queue';
 import { F_EVENT_IDX, featureSet, NET_F_MAC } from '#common/virtio/features';
@@ -74,7 +75,16 @@ export class VirtioPort implements FramePort {
    * Brings the device behind `cap` up. Throws L4Error naming the capability: ENODEV (no virtio-net device), EIO,
    * ENOMEM, or what a call failed with.
    */
-  static async open(env: DriverEnv, cap: Capability, options: VirtioPortOptions): Promise<VirtioPort> {
+  static open(env: DriverEnv, cap: Capability, options: VirtioPortOptions): Promise<VirtioPort> {
+    const { patient = false } = options;
+    return untilOpen(
+      () => VirtioPort.#open(env, cap, options),
+      () => env.ipc.epitaph(cap),
+      { patient },
+    );
+  }
+
+  static async #open(env: DriverEnv, cap: Capability, options: VirtioPortOptions): Promise<VirtioPort> {
     let port: VirtioPort | undefined;
     const driver = await DriverClient.open(env, cap, {
       name: options.name,

@@ -13,10 +13,10 @@ import {
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Download, hashOfFile, WebServer } from './download_lab.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Download, hashOfFile, labScript, ROM, signalTask, WebServer } from './download_lab.ts';
 import { ExternalLab, SCALING, SERVERS } from './external_lab.ts';
-import { type Run, TestBed } from './harness.ts';
+import { offline, type Run, TestBed } from './harness.ts';
 
 const MIB = 2 ** 20;
 const SIZE = 96 * MIB;
@@ -83,6 +83,11 @@ class Growing {
     return hash.digest('hex');
   }
 }
+
+const IDLE = `export async function main(env) {
+  console.log("up");
+  await new Promise((end) => env.signal.addEventListener("abort", end));
+}`;
 
 let web: WebServer;
 let hash: string;
@@ -187,8 +192,11 @@ describe('kill -9 of the switch with components that are started again', () => {
 });
 
 describe('kill -9 of the switch with a restart policy', () => {
-  const bed = new TestBed();
-  afterAll(() => bed.close());
+  let bed: TestBed;
+  beforeEach(() => {
+    bed = new TestBed();
+  });
+  afterEach(() => bed.close());
 
   it.each(['task', 'in-process'])(
     'three times in a download, NIC driver as %s: the same curl, one connection, the right bytes',
@@ -212,4 +220,26 @@ describe('kill -9 of the switch with a restart policy', () => {
     },
     120_000,
   );
+
+  it('SIGTERM is the end of the switch: no journal is left, clients end, others go on', async () => {
+    counter = await Counter.before(web.port);
+    bed.file('idle.mjs', IDLE);
+    const body = `ld:start({ caps = port() }, "rom/idle.mjs")
+ld:start({ log = { "get" }, caps = port() }, "rom/curl -s -S -o /dev/null http://mirror/bytes/${100 * SIZE}", { IFCONFIG_IP4_vn0 = "dhcp" })
+  :exit_handler(function(code) print("get ended with", code) end)`;
+    const run = bed.l4lab(['run', labScript(bed, { body }), ...ROM, ...offline(counter.port, 'mirror')]);
+    await run.saw(/idle\.mjs\| up/);
+    await run.saw(/get +\| +IP address/);
+    while (counter.connections === 0) await sleep(10);
+    const journals = () => bed.files().filter((name) => name.includes('.ports/') && !/nic\d$/.test(name));
+    expect(journals()).toHaveLength(2);
+    signalTask(bed, 'l4vio_switch', 'SIGTERM');
+    await run.saw(/get ended with\s+(18|56)/);
+    await run.saw(/"virtnet" cannot be used any more: .* its server has given it up/);
+    expect(bed.files().filter((name) => name.includes('.ports'))).toEqual([]);
+    expect(run.child.exitCode).toBe(null);
+    run.child.kill('SIGINT');
+    expect(await run.exit, run.stderr).toBe(130);
+    expect([bed.processes(), bed.files()]).toEqual([[], []]);
+  }, 60_000);
 });

@@ -30,7 +30,7 @@ import {
 } from '#common/virtio/features';
 import { layoutQueue, MAX_QUEUE_SIZE, queueBytes } from '#common/virtio/layout';
 import { Icu, L4virtio } from '../../../proto/gen/services.js';
-import { type ReconnectOptions, SERVER_DIED, untilBack } from './reconnect.ts';
+import { type ReconnectOptions, SERVER_DIED, untilBack, WAIT_MS } from './reconnect.ts';
 import { deviceError, hex, RemotePage } from './remote_page.ts';
 
 /** Device address of the first registered byte (F4.4). */
@@ -118,6 +118,8 @@ export class DriverClient {
   #features: Features = featureSet();
   #nextAddress = FIRST_ADDRESS;
   #gone: L4Error | undefined;
+  /** From the end of `start` on. */
+  #running = false;
   /** The server has died and may come back. */
   #away = false;
   #closed = false;
@@ -140,7 +142,7 @@ export class DriverClient {
   static async open(env: DriverEnv, cap: Capability, options: DriverOptions): Promise<DriverClient> {
     const client = new DriverClient(env, cap, options);
     try {
-      await client.#mapPage();
+      await client.#mapPage(client.#firstCall);
       await client.#greet();
       void client.#watch();
       return client;
@@ -148,6 +150,12 @@ export class DriverClient {
       await client.close();
       throw err;
     }
+  }
+
+  /** A patient driver waits for a server that is away now as for one that goes later. */
+  get #firstCall(): CallOptions {
+    const { patient, waitMs = WAIT_MS } = this.#options.reconnect ?? {};
+    return patient ? { ...this.#callOptions, patient, deadlineMs: waitMs } : this.#callOptions;
   }
 
   /** Features that both sides agreed on; valid after `start`. */
@@ -222,6 +230,7 @@ export class DriverClient {
     this.#wanted = wanted;
     try {
       await this.#startQueues();
+      this.#running = true;
       return this.#features;
     } catch (err) {
       this.#queues.clear();
@@ -245,6 +254,7 @@ export class DriverClient {
 
   /** Back to where `open` ended; registered memory stays registered. Configure the queues and start again. */
   async reset(): Promise<void> {
+    this.#running = false;
     this.#queues.clear();
     this.#layouts.clear();
     await this.#greet();
@@ -341,7 +351,7 @@ export class DriverClient {
     }
     if (end.aborted) return;
     const { reconnect } = this.#options;
-    if (reconnect && gone.code === SERVER_DIED && this.#queues.size > 0) {
+    if (reconnect && gone.code === SERVER_DIED && this.#running) {
       const failure = await this.#comeBack(reconnect, gone, end);
       if (!failure || end.aborted) return;
       gone = failure;

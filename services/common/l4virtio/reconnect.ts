@@ -10,7 +10,8 @@ import { L4_ERRNO, L4Error, toL4Error } from '#common/ipc/errors';
 /** `code` of errors of calls whose server has died. */
 export const SERVER_DIED = 'IPC_SERVER_DIED';
 const OBJECT_GONE = 'IPC_OBJECT_GONE';
-const WAIT_MS = 30_000;
+/** How long a server may be away unless something else is said. */
+export const WAIT_MS = 30_000;
 
 export interface ReconnectOptions {
   /** How long the server may be away, in milliseconds; default 30 s. */
@@ -51,6 +52,26 @@ export async function untilBack(
       // It may have died once more while it was being set up.
       if (err.code === SERVER_DIED && epitaph === undefined && performance.now() < giveUp) continue;
       throw final(device.name, err, death, epitaph, waitMs);
+    }
+  }
+}
+
+/**
+ * Opens a device, and again when its server dies meanwhile but may come back. `open` leaves nothing behind when it
+ * rejects. `epitaph` as in Returning.
+ */
+export async function untilOpen<T>(
+  open: () => Promise<T>,
+  epitaph: Returning['epitaph'],
+  { waitMs = WAIT_MS, patient = false }: Pick<ReconnectOptions, 'waitMs' | 'patient'>,
+): Promise<T> {
+  const giveUp = performance.now() + waitMs;
+  for (;;) {
+    try {
+      return await open();
+    } catch (thrown) {
+      const over = performance.now() > giveUp || (!patient && epitaph() !== undefined);
+      if (over || toL4Error(thrown).code !== SERVER_DIED) throw thrown;
     }
   }
 }

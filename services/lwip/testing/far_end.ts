@@ -39,6 +39,7 @@ export class FarEnd implements FrameSink {
   readonly #host: ReturnType<typeof party>;
   readonly #gate: ServerEnd = createGate();
   #ipc: Ipc;
+  #dying = false;
   #server: DeviceServer;
   readonly #pump: Pump;
   #rx: { queue: DeviceQueue; chain: Chain } | undefined;
@@ -79,6 +80,20 @@ export class FarEnd implements FrameSink {
     await this.serve();
   }
 
+  /** The same, in the middle of the next driver's set-up. */
+  startAgainDuringSetUp(): void {
+    this.#dying = true;
+  }
+
+  /** False, and no answer at all, when the server is to die now. */
+  #accepts(): boolean {
+    if (!this.#dying) return true;
+    this.#dying = false;
+    this.#ipc.close();
+    setImmediate(() => void this.startAgain());
+    return false;
+  }
+
   /** Receive buffers that the driver offers. */
   get offered(): number {
     return this.#rx?.queue.available() ?? 0;
@@ -97,6 +112,7 @@ export class FarEnd implements FrameSink {
         this.#rx = this.#tx = undefined;
       },
       onKick: () => this.#pump.kick(),
+      accepts: () => this.#accepts(),
     });
   }
 
