@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Capability, createGate } from '#common/ipc/capability';
-import { L4_ERRNO, L4Error } from '#common/ipc/errors';
+import { L4_ERRNO, L4Error, toL4Error } from '#common/ipc/errors';
 import { bind, type Client } from '#common/ipc/service';
 import type { TaskEnv } from '#common/task/env';
 import { countNics, type IxlDevice, ixlInit, NOTIFY } from '#ixl/ixl';
@@ -18,6 +18,9 @@ import type { Switch } from './switch.ts';
 const DRIVER = 'rom/ixl';
 /** Longest time that a timer can wait; a wait that is longer is done again. */
 const FOREVER_MS = 2 ** 31 - 1;
+/** How often, and how far apart, a NIC in this process is tried that has worked before the switch was killed. */
+const MAX_TRIES = 20;
+const TRY_AGAIN_MS = 250;
 /** How long the parent may take to end the driver. */
 const KILL_MS = 1000;
 
@@ -33,6 +36,8 @@ interface NicContext {
   readonly vbus: Capability;
   readonly lan: Switch;
   readonly log: Log;
+  /** NICs that have worked in an earlier life of the switch, by index; what it had may still be being cleaned up. */
+  readonly before: { hadNic(index: number): boolean; noteNic(index: number): void };
 }
 
 /** Brings up the NICs that the options name, or all; resolves with those that work. Never rejects. */
@@ -41,7 +46,13 @@ export async function startNics(context: NicContext, options: Pick<Options, 'ixl
   const start = options.ixl === 'task' ? startNicTask : startNicInProcess;
   const label = ({ index }: NicChoice) => (choices.length > 1 || index > 0 ? `NIC ${index}` : 'NIC');
   // Each takes its port number at once, so numbers are in the order of the NICs.
-  const started = await Promise.all(choices.map((choice) => start(context, choice, label(choice))));
+  const started = await Promise.all(
+    choices.map(async (choice) => {
+      const nic = await start(context, choice, label(choice));
+      if (nic && !context.env.signal.aborted) context.before.noteNic(choice.index);
+      return nic;
+    }),
+  );
   return started.filter((nic) => nic !== undefined);
 }
 
@@ -60,7 +71,7 @@ async function everyNic({ env, vbus }: NicContext): Promise<NicChoice[]> {
 
 /** Starts `rom/ixl` through our parent and waits for it to attach. Undefined: there is no NIC. Never rejects. */
 async function startNicTask(
-  { env, vbus, lan, log }: NicContext,
+  { env, vbus, lan, log, before }: NicContext,
   { index, spec }: NicChoice,
   label: string,
 ): Promise<Nic | undefined> {
@@ -79,6 +90,7 @@ async function startNicTask(
     label,
     signal: env.signal,
     patient: env.external,
+    again: before.hadNic(index),
     startDriver: async (capability) => {
       driver = await startDriver(env, parent, index, { vbus, port: capability });
       return driver;
@@ -118,12 +130,34 @@ async function startNicTask(
 
 /** Drives the NIC in this process. Undefined: there is no NIC. Never rejects. */
 async function startNicInProcess(
-  { env, vbus, lan, log }: NicContext,
-  { index, spec }: NicChoice,
+  context: NicContext,
+  choice: NicChoice,
   label: string,
 ): Promise<Nic | undefined> {
-  const port = tryPort(lan, spec, log, label);
+  const { env, lan, log, before } = context;
+  const port = tryPort(lan, choice.spec, log, label);
   if (!port) return undefined;
+  for (let tries = before.hadNic(choice.index) ? MAX_TRIES : 1; ; tries--) {
+    try {
+      return await openNic(context, choice.index, port, label);
+    } catch (err) {
+      if (tries === 1 || env.signal.aborted) {
+        lan.removePort(port.number);
+        log.error(withoutNic(toL4Error(err).message, label));
+        return undefined;
+      }
+      await sleep(TRY_AGAIN_MS, undefined, { signal: env.signal }).catch(() => {});
+    }
+  }
+}
+
+/** The NIC in this process, connected to its port. */
+async function openNic(
+  { env, vbus, lan, log }: NicContext,
+  index: number,
+  port: Port,
+  label: string,
+): Promise<Nic> {
   const { number } = port;
   let nic: IxlDevice | undefined;
   try {
@@ -145,10 +179,9 @@ async function startNicInProcess(
     });
     return { close: () => device.close() };
   } catch (err) {
-    nic?.close();
-    lan.removePort(number);
-    log.error(withoutNic(err instanceof Error ? err.message : String(err), label));
-    return undefined;
+    void nic?.close();
+    lan.silenceNic(number);
+    throw err;
   }
 }
 

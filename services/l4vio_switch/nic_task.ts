@@ -39,6 +39,8 @@ export interface NicTaskHost {
   readonly label?: string;
   /** Never gives up once the NIC has worked: what the driver needs is started by others, and may be away for long. */
   readonly patient?: boolean;
+  /** The NIC has worked in an earlier life of the switch: a driver that fails at first is started again as well. */
+  readonly again?: boolean;
   readonly log: Log;
   readonly signal: AbortSignal;
   /** Starts the driver with that port. Resolves with the id of the task. */
@@ -71,8 +73,8 @@ export class NicTask {
   async start(): Promise<boolean> {
     const beginning = await this.#begin();
     if (this.#host.signal.aborted) return false;
-    if (beginning.kind === 'attached') {
-      void this.#supervise(beginning.end);
+    if (beginning.kind === 'attached' || this.#host.again) {
+      void this.#supervise(beginning);
       return true;
     }
     this.#giveUp(withoutNic(beginning.reason, this.#host.label));
@@ -128,9 +130,9 @@ export class NicTask {
   }
 
   /** Starts the driver again whenever it dies. */
-  async #supervise(firstEnd: Promise<TaskEnd>): Promise<void> {
+  async #supervise(first: Beginning): Promise<void> {
     const { log, signal, label = 'NIC' } = this.#host;
-    let how = await describeEnd(firstEnd);
+    let how = await howItEnded(first);
     while (!signal.aborted) {
       this.#mount?.unmount(false);
       if (this.#tooManyDeaths() && !this.#host.patient) {

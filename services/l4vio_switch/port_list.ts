@@ -3,7 +3,7 @@
  * in the order of the original (F3.2).
  */
 import { L4Error } from '#common/ipc/errors';
-import type { PortSpec } from './factory_args.ts';
+import { MAX_NAME, type PortSpec } from './factory_args.ts';
 import type { Log } from './log.ts';
 import { formatMac, randomMac } from './mac_address.ts';
 import type { VxlanSpec } from './vxlan/spec.ts';
@@ -84,9 +84,37 @@ export class PortList {
       this.#options.log.warn('core', `vlan=access=<id> ignored on ${kind} ports!`);
     if (Array.isArray(spec.trunk))
       this.#options.log.warn('core', `vlan=trunk=<ids> ignored on ${kind} ports!`);
-    const { access: _access, trunk: _trunk, ...native } = spec;
     for (const watched of spec.mirror ?? []) this.#warnOfNobody(watched, name);
-    return this.#add({ number, name, kind, spec: native, mac });
+    return this.#add({ number, name, kind, spec: native(spec), mac });
+  }
+
+  /**
+   * Adds a port of an earlier life of the switch as it was. Throws L4Error EINVAL (nothing that a switch makes) or
+   * ENOMEM (number or MAC address in use).
+   */
+  restore(spec: PortSpec, { number, name, mac }: Pick<Port, 'number' | 'name' | 'mac'>): Port {
+    const { maxPorts } = this.#options;
+    checkVlan(spec);
+    if (!(spec.monitor ? number === maxPorts : number < maxPorts))
+      throw new L4Error('EINVAL', `its number must be that of a port: current value is ${number}`);
+    if (name === '' || name.length > MAX_NAME)
+      throw new L4Error(
+        'EINVAL',
+        `its name must have 1 to ${MAX_NAME} characters: current value is '${name}'`,
+      );
+    const owner = this.#ports[number];
+    if (owner) throw noPort(`number ${number} is in use by port '${owner.name}'`);
+    if (!spec.monitor) this.#checkMac(name, mac);
+    const [, made] = /\[(\d{1,9})\]$/.exec(name) ?? [];
+    if (spec.name === '') this.#defaultNames = Math.max(this.#defaultNames, Number(made ?? -1) + 1);
+    const kind = kindOf(spec);
+    return this.#add({
+      number,
+      name,
+      kind,
+      spec: kind === 'port' || kind === 'vxlan' ? spec : native(spec),
+      mac,
+    });
   }
 
   /** Adds the port of a NIC, before its driver is known. Throws L4Error ENOMEM or EINVAL, as `create`. */
@@ -185,6 +213,18 @@ export class PortList {
       (port) => port.kind !== 'monitor' && port.number !== except && port.mac && formatMac(port.mac) === text,
     );
   }
+}
+
+function kindOf({ monitor, mirror, vxlan }: PortSpec): PortKind {
+  if (vxlan) return 'vxlan';
+  if (monitor) return 'monitor';
+  return mirror ? 'mirror' : 'port';
+}
+
+/** Ports that only listen have no VLAN. */
+function native(spec: PortSpec): PortSpec {
+  const { access: _access, trunk: _trunk, ...rest } = spec;
+  return rest;
 }
 
 function checkVlan({ access, trunk }: PortSpec): void {

@@ -6,7 +6,7 @@
  */
 import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
-import type { Gate } from '#common/ipc/gate';
+import type { ExportOptions, Gate } from '#common/ipc/gate';
 import type { Binding } from '#common/ipc/service';
 import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
 import { Throttle } from '#common/obs/throttle';
@@ -23,6 +23,7 @@ import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES, VirtioPort } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
 import { Forwarder } from './forward.ts';
+import type { KeptRecord, PortMemo } from './journal.ts';
 import type { StormLimit } from './limits.ts';
 import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
@@ -97,17 +98,15 @@ export class Switch {
   }
 
   /** Makes a port for a client; it goes with the last task that holds it, or with `destroyPort`. Throws L4Error. */
-  createPort(gate: Gate, spec: PortSpec, holder?: string): Capability {
-    const port = this.ports.create(spec);
-    const bindings = spec.vxlan
-      ? this.#openTunnel(port, spec.vxlan)
-      : this.#serve(port, port.spec.dsMax).bindings;
-    const mac = port.mac ? formatMac(port.mac) : 'none';
-    this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
-    const onGone = () => this.removePort(port.number);
-    const capability = gate.export(bindings, { onGone, ...(holder === undefined ? {} : { holder }) });
-    this.#destroyers.set(port.number, () => gate.destroy(capability));
-    return capability;
+  createPort(gate: Gate, spec: PortSpec, holder?: string, memo?: PortMemo): Capability {
+    const holders = holder === undefined ? undefined : [holder];
+    return this.#export(gate, this.ports.create(spec), { ...(holders && { holders }) }, memo);
+  }
+
+  /** Makes a port of an earlier life of the switch again, behind the same object. Throws L4Error. */
+  restorePort(gate: Gate, spec: PortSpec, record: KeptRecord, memo: PortMemo): void {
+    const { object: id, holders } = record;
+    this.#export(gate, this.ports.restore(spec, record), { id, holders }, memo);
   }
 
   /** Makes a VXLAN port that nobody holds: it lives as long as the switch. Throws L4Error. */
@@ -227,6 +226,29 @@ export class Switch {
   /** Writes the statistics page at an offset of the arena. */
   writeStatistics(at: number): void {
     writeStatistics(this.#env.arena, at, this.#options.ports, this.ports, this.forwarder.counters);
+  }
+
+  #export(
+    gate: Gate,
+    port: Port,
+    options: Pick<ExportOptions, 'holders' | 'id'>,
+    memo: PortMemo | undefined,
+  ): Capability {
+    const { vxlan, dsMax } = port.spec;
+    const bindings = vxlan ? this.#openTunnel(port, vxlan) : this.#serve(port, dsMax).bindings;
+    const mac = port.mac ? formatMac(port.mac) : 'none';
+    this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
+    const capability = gate.export(bindings, {
+      ...options,
+      onHolders: (holders) => memo?.save(capability.object, port, holders),
+      onGone: () => {
+        memo?.remove(capability.object);
+        this.removePort(port.number);
+      },
+    });
+    memo?.save(capability.object, port, options.holders ?? []);
+    this.#destroyers.set(port.number, () => gate.destroy(capability));
+    return capability;
   }
 
   #serve(port: Port, dsMax: number): DeviceServer {

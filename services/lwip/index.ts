@@ -44,6 +44,7 @@ export type NetworkEnv = Pick<
   | 'memories'
   | 'doorbells'
   | 'signal'
+  | 'external'
   | 'stdout'
   | 'stderr'
 > & { readonly files: Pick<TaskEnv['files'], 'read'> };
@@ -102,6 +103,9 @@ async function openInterface(
     number: ports.length + 1,
     extraBytes: vlan === undefined ? 0 : TAG_BYTES,
     signal: env.signal,
+    patient: env.external,
+    onBack: (awayMs) =>
+      void env.stderr.write(`${name} is back after ${Math.round(awayMs)} ms: its server was started again\n`),
     onFailed: (error) => {
       // When everything ends at once, the device may be the first.
       if (!env.signal.aborted) void env.stderr.write(`Error: ${error.message}\n`);

@@ -6,10 +6,14 @@
  * A receive slot is lent to lwIP as it is and offered to the device again when its pbuf is freed. Transmit slots come
  * back when none is free. While frames arrive the pump polls and both queues' interrupts are off; each batch ends
  * with at most one notification.
+ *
+ * A device whose server has died may come back (reconnect.ts): frames that were with it are lost, slots that lwIP has stay
+ * lent, everything else of the interface and of lwIP stays as it is.
  */
 import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import { type DeviceMemory, DriverClient, type DriverEnv } from '#common/l4virtio/driver_client';
+import { untilOpen } from '#common/l4virtio/reconnect';
 import { Pump } from '#common/shm/pump';
 import type { DriverQueue } from '#common/virtio/driver_queue';
 import { F_EVENT_IDX, featureSet, NET_F_MAC } from '#common/virtio/features';
@@ -24,6 +28,7 @@ const TX = 1;
 /** Frames of one poll: acknowledgements and the program's share come behind each. */
 const BATCH = 64;
 const ALIGN = 64;
+const NONE = 0xffff;
 
 export interface VirtioPortOptions {
   /** Name of the capability. */
@@ -34,6 +39,10 @@ export interface VirtioPortOptions {
   readonly extraBytes?: number;
   /** The device broke the rules or gave up: the interface is dead. */
   onFailed(error: Error): void;
+  /** The device was away for so many milliseconds because its server was started again. */
+  onBack?(awayMs: number): void;
+  /** A server that is said to have ended may be started again all the same (TaskEnv.external). */
+  readonly patient?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -43,13 +52,13 @@ export class VirtioPort implements FramePort {
   readonly rxBuffers: number;
   readonly #driver: DriverClient;
   readonly #options: VirtioPortOptions;
-  readonly #rx: DriverQueue;
-  readonly #tx: DriverQueue;
+  #rx: DriverQueue;
+  #tx: DriverQueue;
   readonly #slotBytes: number;
   /** Arena offset and device address of the slots: rxBuffers for receiving, then those for sending. */
   readonly #slots: number;
   readonly #address: number;
-  /** Slot number of each head. */
+  /** Slot number of each head; of a receive buffer only while it is with the device, NONE otherwise. */
   readonly #rxSlot: Uint16Array;
   readonly #txSlotOf: Uint16Array;
   readonly #refill: Uint16Array;
@@ -61,12 +70,23 @@ export class VirtioPort implements FramePort {
   readonly #pump: Pump;
   #netif: FrameSink | undefined;
   #failed = false;
+  /** The device's server has died and may come back. */
+  #away = false;
 
   /**
    * Brings the device behind `cap` up. Throws L4Error naming the capability: ENODEV (no virtio-net device), EIO,
    * ENOMEM, or what a call failed with.
    */
-  static async open(env: DriverEnv, cap: Capability, options: VirtioPortOptions): Promise<VirtioPort> {
+  static open(env: DriverEnv, cap: Capability, options: VirtioPortOptions): Promise<VirtioPort> {
+    const { patient = false } = options;
+    return untilOpen(
+      () => VirtioPort.#open(env, cap, options),
+      () => env.ipc.epitaph(cap),
+      { patient },
+    );
+  }
+
+  static async #open(env: DriverEnv, cap: Capability, options: VirtioPortOptions): Promise<VirtioPort> {
     let port: VirtioPort | undefined;
     const driver = await DriverClient.open(env, cap, {
       name: options.name,
@@ -75,6 +95,15 @@ export class VirtioPort implements FramePort {
       },
       onNeedsReset: (error) => {
         if (port !== undefined) port.#fail(error);
+      },
+      reconnect: {
+        patient: options.patient ?? false,
+        onDown: () => {
+          if (port !== undefined) port.#suspend();
+        },
+        onBack: (awayMs) => {
+          if (port !== undefined) port.#resume(awayMs);
+        },
       },
       ...(options.signal && { signal: options.signal }),
     });
@@ -111,7 +140,7 @@ export class VirtioPort implements FramePort {
     this.#slots = memory.where + slots;
     this.#address = memory.address + slots;
     this.rxBuffers = this.#rx.size;
-    this.#rxSlot = new Uint16Array(this.#rx.size);
+    this.#rxSlot = new Uint16Array(this.#rx.size).fill(NONE);
     this.#refill = Uint16Array.from({ length: this.#rx.size }, (_, i) => i);
     this.#refills = this.#rx.size;
     this.#txSlotOf = new Uint16Array(this.#tx.size);
@@ -136,7 +165,7 @@ export class VirtioPort implements FramePort {
 
   txSlot(): number {
     if (this.#txFreeCount === 0) this.#reclaim();
-    if (this.#txFreeCount === 0 || this.#failed) {
+    if (this.#txFreeCount === 0 || this.#failed || this.#away) {
       this.#waiting = true;
       // The pump may be asleep: it has to look for free slots.
       setImmediate(() => this.#pump.kick());
@@ -153,7 +182,7 @@ export class VirtioPort implements FramePort {
   }
 
   #reclaim(): void {
-    if (this.#failed) return;
+    if (this.#failed || this.#away) return;
     try {
       for (let head = this.#tx.pop(); head >= 0; head = this.#tx.pop()) {
         this.#txFree[this.#txFreeCount++] = this.#txSlotOf[head] as number;
@@ -164,7 +193,7 @@ export class VirtioPort implements FramePort {
   }
 
   flush(): void {
-    if (this.#failed) return;
+    if (this.#failed || this.#away) return;
     let notify = false;
     if (this.#refills > 0) {
       for (let i = 0; i < this.#refills; i++) {
@@ -195,7 +224,9 @@ export class VirtioPort implements FramePort {
       for (; count < BATCH; count++) {
         const head = this.#rx.pop();
         if (head < 0) break;
-        this.#receive(this.#rxSlot[head] as number, this.#rx.usedLength - NET_HDR_SIZE);
+        const slot = this.#rxSlot[head] as number;
+        this.#rxSlot[head] = NONE;
+        this.#receive(slot, this.#rx.usedLength - NET_HDR_SIZE);
       }
     } catch (err) {
       this.#fail(err);
@@ -229,6 +260,34 @@ export class VirtioPort implements FramePort {
   #disarm(): void {
     this.#rx.disableInterrupts();
     this.#tx.disableInterrupts();
+  }
+
+  // ---- a device that goes and comes back ----
+
+  #suspend(): void {
+    this.#away = true;
+    this.#pump.stop();
+  }
+
+  /** The rings are new and empty: what was with the dead device is ours again. */
+  #resume(awayMs: number): void {
+    if (this.#failed) return;
+    for (let head = 0; head < this.#rxSlot.length; head++) {
+      const slot = this.#rxSlot[head] as number;
+      if (slot !== NONE) this.rxRelease(slot);
+      this.#rxSlot[head] = NONE;
+    }
+    for (let i = 0; i < this.#txFree.length; i++) this.#txFree[i] = i + this.rxBuffers;
+    this.#txFreeCount = this.#txFree.length;
+    this.#txBuilt = false;
+    this.#rx = this.#driver.queue(RX);
+    this.#tx = this.#driver.queue(TX);
+    this.#away = false;
+    this.#disarm();
+    this.flush();
+    this.#pump.start();
+    this.#options.onBack?.(awayMs);
+    if (this.#waiting) this.#lookForRoom();
   }
 
   #fail(err: unknown): void {

@@ -22,7 +22,7 @@ import { toHostError } from './host_error.ts';
 import { consoleDescriptor, type LoadBackend, SpawnBackend, type StartOptions } from './loader.ts';
 import { LogSink, LogTags, OwnLog } from './log.ts';
 import type { NedOptions } from './options.ts';
-import { labHandlers, parentHandlers, type ScriptState } from './parent.ts';
+import { labHandlers, parentHandlers, type ScriptState, type StillHolds } from './parent.ts';
 import { References } from './references.ts';
 import { RestartChoices } from './restart_choices.ts';
 import { Rom } from './rom.ts';
@@ -303,7 +303,7 @@ export class Ned {
     }
     if (task.killed || (task.exitCode === 0 && !restarts?.givenUp)) return;
     const verdict = restarts?.givenUp ? `; ${restarts.verdict}` : '';
-    const losses = lossText(this.#channels.lossesOf(task, this.#tasks.all));
+    const losses = lossText(this.#channels.lossesOf(task, this.#tasks.all), this.#external !== undefined);
     this.#log.complain(`Ned: ${epitaph}${verdict}${losses}`);
   }
 
@@ -320,10 +320,16 @@ export class Ned {
     const gate = this.#gate as Gate;
     const memAlloc = this.#memAlloc as Capability;
     const starter = this.#external?.launches ?? this.#tasks;
-    const handlers = parentHandlers(this.#tasks, starter, task, memAlloc);
+    const handlers = parentHandlers(this.#tasks, starter, task, memAlloc, this.#stillHolds);
     const capability = gate.export([bind(Parent, handlers)], { id: this.#fixedId(`parent ${task.id}`) });
     return { capability, close: () => gate.destroy(capability) };
   }
+
+  /** What a server may believe that was away when tasks ended and references went. */
+  readonly #stillHolds: StillHolds = (gate, object, holder) => {
+    if (holder === this.#env.task) return this.#references.has({ gate, object });
+    return this.#tasks.all.some((task) => task.id === holder && task.running && !task.paused);
+  };
 
   async #taskGone({ id }: Pick<Task, 'id'>): Promise<void> {
     const gates = [rootCapability(this.#ownEnd), ...this.#env.caps.values()];
@@ -334,9 +340,13 @@ export class Ned {
   }
 }
 
-/** Who goes on without the objects of a server that has ended; empty when nobody does. */
-function lossText(losses: readonly string[]): string {
-  return losses.length === 0 ? '' : `; what it served is lost to ${losses.join(', ')}`;
+/** Who goes on without the objects of a server that has ended; empty when nobody does. Others may start it again. */
+function lossText(losses: readonly string[], mayComeBack: boolean): string {
+  if (losses.length === 0) return '';
+  const whom = losses.join(', ');
+  return mayComeBack
+    ? `; until it is started again what it served is missing to ${whom}`
+    : `; what it served is lost to ${whom}`;
 }
 
 /** The launcher of an external lab gives its secret and the machine's command line. */

@@ -95,6 +95,11 @@ export class Task {
     return this.state !== 'zombie';
   }
 
+  /** True while it waits for the start of its next life. */
+  get paused(): boolean {
+    return this.state === 'initializing' && this.epitaph !== '';
+  }
+
   /** Its process has ended, and it will be started again: until then it is as before its first start. */
   pause(end: TaskEnd): void {
     this.state = 'initializing';

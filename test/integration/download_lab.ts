@@ -75,12 +75,18 @@ export class Download {
   #bytes = 0;
   #waiting: { readonly bytes: number; readonly resolve: () => void } | undefined;
 
-  constructor(bed: TestBed, port: number, size: number, options: { switchOptions?: string } = {}) {
+  /** `arguments`: more of `l4lab run`. */
+  constructor(
+    bed: TestBed,
+    port: number,
+    size: number,
+    options: { switchOptions?: string; arguments?: readonly string[] } = {},
+  ) {
     const script = labScript(bed, {
       ...options,
       body: `ld:start({ caps = port() }, "rom/curl -s -S http://mirror/bytes/${size}", { IFCONFIG_IP4_vn0 = "dhcp" })`,
     });
-    const ending = ['--wait-for', 'curl', '--raw', 'curl'];
+    const ending = ['--wait-for', 'curl', '--raw', 'curl', ...(options.arguments ?? [])];
     this.#bed = bed;
     this.run = bed.l4lab(['run', script, ...ROM, ...offline(port, 'mirror'), ...ending]);
     this.run.child.stdout?.on('data', (data: Buffer) => {
