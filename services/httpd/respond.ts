@@ -31,9 +31,10 @@ export async function respond(
   try {
     await answerRequest(site, new Exchange(request, response, answer));
   } catch (err) {
-    answer.reason = describe(err);
     if (response.headersSent) response.destroy();
-    else await new Exchange(request, response, answer).problem(500, answer.reason);
+    else await new Exchange(request, response, answer).problem(500, 'the files could not be read');
+    // Paths and the like are for the log only.
+    answer.reason = describe(err);
   }
 }
 

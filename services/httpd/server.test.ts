@@ -147,7 +147,9 @@ describe('GET', () => {
   });
 
   it('answers 500 when the files cannot be read, and says so', async () => {
-    expect(statusOf(await get('/throws'))).toBe(500);
+    const response = await get('/throws');
+    expect(statusOf(response)).toBe(500);
+    expect(bodyOf(response)).not.toContain('died');
     expect(lines[0]).toMatch(
       /^127\.0\.0\.1 "GET \/throws HTTP\/1\.1" 500 \d+ \(.*the server of the files died\)$/,
     );

@@ -50,6 +50,8 @@ describe('Rom', () => {
     'x.cfg\0',
     'nosuch',
     '..',
+    'x.cfg/y',
+    'x'.repeat(300),
   ])('lookup(%j) finds nothing', (name) => expect(rom.lookup(name)).toBeUndefined());
 
   it('list() has files and programs', () => {

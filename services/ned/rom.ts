@@ -5,7 +5,7 @@
  * A directory with the boot modules of a real L4Re system may hold ELF files named `io` or `curl`: those cannot run
  * here, so the program of l4lab is taken.
  */
-import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Capability, RIGHT_R } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
@@ -49,7 +49,7 @@ export class Rom {
     const parts = name.split('/');
     for (const dir of this.#dirs) {
       const path = join(dir, ...parts);
-      if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue;
+      if (!statIfThere(path)?.isFile()) continue;
       if (this.#builtins.has(name) && isElf(path)) continue;
       return { path };
     }
@@ -89,7 +89,7 @@ export class Rom {
   #directory(name: string): string[] | undefined {
     const found = this.#dirs
       .map((dir) => join(dir, ...name.split('/')))
-      .filter((path) => isPlain(name) && statSync(path, { throwIfNoEntry: false })?.isDirectory());
+      .filter((path) => isPlain(name) && statIfThere(path)?.isDirectory());
     if (found.length === 0) return undefined;
     const names = found
       .flatMap((path) => readdirSync(path, { withFileTypes: true }))
@@ -153,8 +153,20 @@ function dataspaceOf(entry: RomEntry) {
   };
 }
 
+/** Reasons for which there can be no file of a name, besides that there is none. */
+const NOT_THERE = new Set(['ENOTDIR', 'ENAMETOOLONG', 'ELOOP']);
+
+function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (err) {
+    if (NOT_THERE.has((err as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw err;
+  }
+}
+
 function statOf(path: string): { size: number; modified: number } {
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = statIfThere(path);
   if (!stat) throw new L4Error('ENOENT', `Cannot read ${path} as it has been deleted`);
   return { size: stat.size, modified: Math.trunc(stat.mtimeMs) };
 }
