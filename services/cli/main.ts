@@ -5,6 +5,7 @@ import { VERSION } from '#common/version';
 import { type BrokerOptions, broker } from './broker.ts';
 import { component } from './component/component.ts';
 import { type ComposeOptions, compose } from './generate/compose.ts';
+import { type Pm2Options, pm2 } from './generate/pm2.ts';
 import { health } from './health.ts';
 import { type LogsOptions, logs } from './logs.ts';
 import { isSystemError, systemProblem, UsageError } from './problem.ts';
@@ -118,6 +119,18 @@ function program(finish: (status: number) => void): Command {
     )
     .action(async (script: string, args: string[], options: ComposeOptions) =>
       finish(await compose(script, args, options)),
+    );
+
+  labCommand(l4lab.command('pm2'))
+    .description('writes an ecosystem file for pm2: one app for each component of a ned script')
+    .option('--web <name>', 'adds a web server that answers to this name, e.g. ftp.de.debian.org')
+    .option('-o, --output <file>', 'where to (its directory must be there); default: standard output')
+    .addHelpText(
+      'after',
+      '\nExample:\n  l4lab pm2 -o ecosystem.config.cjs net.cfg && npx pm2 start ecosystem.config.cjs\nThe script runs, and nothing that it starts: what waits for a server must be a function.\n',
+    )
+    .action(async (script: string, args: string[], options: Pm2Options) =>
+      finish(await pm2(script, args, options)),
     );
 
   l4lab

@@ -1,20 +1,15 @@
 /** `l4lab compose SCRIPT`: a compose file with one container for each component of the script. */
 import { basename, dirname, relative, resolve } from 'node:path';
-import type { l4lab as m } from '../../../proto/gen/messages.js';
 import type { BrokerOptions } from '../broker.ts';
-import { UsageError } from '../problem.ts';
 import { labOptions } from '../run.ts';
-import { type Component, composeFile } from './compose_file.ts';
-import { recordedTasks } from './recorded.ts';
+import { commandLine, labComponents, labWords, optionWords } from './components.ts';
+import { composeFile } from './compose_file.ts';
+import { ROOT } from './root.ts';
 
 export type ComposeOptions = Omit<BrokerOptions, 'runDir' | 'json'> & { readonly web?: string };
 
-/** The checkout, or the directory of the image: where `l4lab` is. */
-const ROOT = import.meta.dirname.replace(/(\/dist)?\/services\/cli\/generate$/, '');
-/** Directories that the image has of it. */
+/** Directories that the image has of the checkout. */
 const IN_IMAGE = 'deploy/labs/';
-/** What a service may be called. */
-const SERVICE = /^[a-zA-Z0-9._-]+$/;
 
 /** Prints the file; returns the exit status. Throws UsageError. */
 export async function compose(
@@ -22,22 +17,15 @@ export async function compose(
   args: readonly string[],
   options: ComposeOptions,
 ): Promise<number> {
-  const tasks = await recordedTasks(labOptions(script, args, options));
-  const components = tasks.flatMap(componentsOf);
-  checkNames(components, options.web);
+  const web = options.web === undefined ? [] : [options.web];
+  const taken = ['ned', ...web.map(() => 'web')];
+  const components = await labComponents(labOptions(script, args, options), taken);
   const { path, mounts, rom } = places(script, options.rom ?? []);
-  const given = [
-    ...pairs('--nic', options.nic),
-    ...pairs('--host', options.host),
-    ...pairs('--guest-forward', options.guestForward),
-    ...pairs('--host-forward', options.hostForward),
-    ...pairs('-e', options.execute),
-  ];
-  const web = pairs('--web', options.web === undefined ? [] : [options.web]);
-  const command = ['l4lab', 'compose', ...pairs('--rom', options.rom), ...given, ...web, script, ...args];
+  const given = labWords(options);
+  const command = ['l4lab', 'compose', ...optionWords('--rom', options.rom), ...given];
   const text = composeFile({
-    command: command.map(quoted).join(' '),
-    broker: ['broker', ...pairs('--rom', rom), ...given, path, ...args],
+    command: commandLine([...command, ...optionWords('--web', web), script, ...args]),
+    broker: ['broker', ...optionWords('--rom', rom), ...given, path, ...args],
     components,
     mounts,
     builds: process.cwd() === ROOT,
@@ -45,41 +33,6 @@ export async function compose(
   });
   process.stdout.write(text);
   return 0;
-}
-
-/** A task, and the drivers that a switch with a bus asks ned for. */
-function componentsOf({ name, argv, capabilities, served }: m.ITaskStatus): Component[] {
-  const serves = name === 'machine' || (served ?? []).length > 0;
-  const task = { name: name ?? '', serves };
-  const [program = '', ...options] = argv ?? [];
-  const asks = basename(program) === 'l4vio_switch' && capabilities?.includes('vbus');
-  const inProcess = options.some((option) => option.endsWith('in-process'));
-  if (!asks || inProcess) return [task];
-  return [task, ...driversOf(options).map((driver) => ({ name: driver, serves: true }))];
-}
-
-/** One driver for each `--nic N` of the switch: `ixl`, `ixl1`, ...; with none it is the first NIC's. */
-function driversOf(options: readonly string[]): string[] {
-  const numbers = options.flatMap((option, n) => {
-    const value =
-      option === '--nic' ? options[n + 1] : option.startsWith('--nic=') ? option.slice(6) : undefined;
-    return value === undefined ? [] : [Number.parseInt(value, 10)];
-  });
-  if (numbers.length === 0) return ['ixl'];
-  return numbers.map((index) => (index === 0 ? 'ixl' : `ixl${index}`));
-}
-
-function checkNames(components: readonly Component[], web: string | undefined): void {
-  const taken = new Set(['ned', ...(web === undefined ? [] : ['web'])]);
-  for (const { name } of components) {
-    const refuse = (rule: string) =>
-      new UsageError(
-        `Cannot make a service of task '${name}' as ${rule}: give it another log tag in the script, e.g. log = { "curl2", "b" }`,
-      );
-    if (!SERVICE.test(name)) throw refuse('names of services have letters, digits, dots, _ and -');
-    if (taken.has(name)) throw refuse('there is a service of that name already');
-    taken.add(name);
-  }
 }
 
 /** Where ned's container finds the script and the directories of --rom: in the image, or mounted. */
@@ -94,13 +47,4 @@ function places(script: string, dirs: readonly string[]): { path: string; rom: s
   };
   const path = `${place(dirname(script), '/lab')}/${basename(script)}`;
   return { path, rom: dirs.map((dir, i) => place(dir, `/rom${i}`)), mounts };
-}
-
-function pairs(name: string, values: readonly string[] = []): string[] {
-  return values.flatMap((value) => [name, value]);
-}
-
-/** A word as a shell needs it, on one line. */
-function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word);
 }

@@ -1,20 +1,13 @@
 /** The text of a compose file for the components of one ned script. */
 import type { RestartPolicy } from '#common/task/restart';
-
-/** One task of the script, or one that another task asks for. */
-export interface Component {
-  readonly name: string;
-  /** Others depend on it: it is started again whenever it ends. Else it runs to its end, once. */
-  readonly serves: boolean;
-  /** What the script or the command line says of starting it again; undefined: nothing. */
-  readonly restart?: RestartPolicy | undefined;
-}
+import type { Component } from './components.ts';
 
 export interface ComposeLab {
   /** The command line that makes the same file again; for the head comment. */
   readonly command: string;
   /** Of ned's container: `broker`, its options, the script and its arguments. */
   readonly broker: readonly string[];
+  /** Servers are started again whenever they end, others run to their end once, if nothing else is said. */
   readonly components: readonly Component[];
   /** Directories of this machine that ned reads: mount point by path. */
   readonly mounts: readonly string[];
