@@ -27,7 +27,6 @@ const common = {
   env: { L4LAB_BROKER_DIR: runDir },
   // A component ends within 3 s of SIGINT.
   kill_timeout: 5000,
-  merge_logs: true,
   vizion: false,
   // Five ends within a minute, each soon after its start, are enough: pm2 shows 'errored'.
   min_uptime: 12000,
@@ -38,6 +37,18 @@ const always = { ...common, autorestart: true, exp_backoff_restart_delay: 500 };
 
 module.exports = {
   apps: [
+    { ...always, name: 'machine', args: ['component', 'machine'] },
+    { ...always, name: 'io', args: ['component', 'io'] },
+    { ...always, name: 'l4vio_switch', args: ['component', 'l4vio_switch'] },
+    { ...always, name: 'ixl', args: ['component', 'ixl'] },
+    { ...onFailure, name: 'curl', args: ['component', 'curl'] },
+    {
+      ...always,
+      name: 'web',
+      script: process.execPath,
+      args: [join(root, 'dist/services/web/main.js'), web.split(':')[1], web.split(':')[0]],
+    },
+    // Last: pm2 stops apps in this order, and components end sooner while ned is there.
     {
       ...always,
       name: 'ned',
@@ -49,17 +60,6 @@ module.exports = {
         `10.0.2.100:80=${web}`,
         'deploy/labs/compose/compose.cfg',
       ],
-    },
-    { ...always, name: 'machine', args: ['component', 'machine'] },
-    { ...always, name: 'io', args: ['component', 'io'] },
-    { ...always, name: 'l4vio_switch', args: ['component', 'l4vio_switch'] },
-    { ...always, name: 'ixl', args: ['component', 'ixl'] },
-    { ...onFailure, name: 'curl', args: ['component', 'curl'] },
-    {
-      ...always,
-      name: 'web',
-      script: process.execPath,
-      args: [join(root, 'dist/services/web/main.js'), web.split(':')[1], web.split(':')[0]],
     },
   ],
 };

@@ -33,6 +33,7 @@ const root = ${rootText(lab.root)};
 ${LAB}${web ? WEB : ''}${COMMON}${policies(lab)}
 module.exports = {
   apps: [
+${lab.components.map(app).join('')}${web ? WEB_APP : ''}    // Last: pm2 stops apps in this order, and components end sooner while ned is there.
     {
       ...always,
       name: 'ned',
@@ -41,7 +42,7 @@ ${brokerWords(lab)
   .map((word) => `        ${word},\n`)
   .join('')}      ],
     },
-${lab.components.map(app).join('')}${web ? WEB_APP : ''}  ],
+  ],
 };
 `;
 }
@@ -111,7 +112,6 @@ const common = {
   env: { L4LAB_BROKER_DIR: runDir },
   // A component ends within 3 s of SIGINT.
   kill_timeout: 5000,
-  merge_logs: true,
   vizion: false,
   // Five ends within a minute, each soon after its start, are enough: pm2 shows 'errored'.
   min_uptime: 12000,
