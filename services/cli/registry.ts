@@ -198,7 +198,7 @@ function takePatiently(path: string, shared: boolean, looks: number): FileLock |
 /** Removes what is ours in the directory of an external lab when neither broker nor component use it. */
 function cleanExternal(dir: string): void {
   if (isUsed(dir)) return;
-  const secret = readRecord(dir)?.madeSecret ? [SECRET] : [];
+  const secret = readRecord(dir)?.madeSecret ? [SECRET, `${SECRET}.new`] : [];
   const ours = [...RUN_DIR_PARTS, 'log', 'log.1', LOCK, COMPONENTS, ...secret, RECORD];
   for (const name of ours) rmSync(join(dir, name), { recursive: true, force: true });
   try {

@@ -20,7 +20,10 @@ let bed: TestBed;
 beforeEach(() => {
   bed = new TestBed();
 });
-afterEach(() => bed.close());
+afterEach(async () => {
+  await Pm2Bed.endAll();
+  await bed.close();
+});
 
 function states(apps: readonly App[], name: string): string[] {
   return apps.filter((app) => app.name === name).map(({ status, exitCode }) => `${status} ${exitCode}`);

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { ROOT, TestBed } from './harness.ts';
+import { ROOT, type TestBed } from './harness.ts';
 
 const PM2 = join(ROOT, 'node_modules/pm2/bin/pm2');
 const LOOK_MS = 100;
@@ -24,12 +24,12 @@ export class Pm2Bed implements AsyncDisposable {
   readonly bed: TestBed;
   /** Short: pm2's sockets are in it. */
   readonly home = mkdtempSync('/tmp/p2-');
-  readonly #ownsBed: boolean;
+  static readonly #open = new Set<Pm2Bed>();
 
   /** Several daemons may share one bed, that is one run base. */
-  constructor(bed?: TestBed) {
-    this.bed = bed ?? new TestBed();
-    this.#ownsBed = bed === undefined;
+  constructor(bed: TestBed) {
+    this.bed = bed;
+    Pm2Bed.#open.add(this);
     // Without it the first start asks the internet for a newer version.
     writeFileSync(join(this.home, 'touch'), '');
   }
@@ -43,6 +43,7 @@ export class Pm2Bed implements AsyncDisposable {
     const { stdout } = await promisify(execFile)(process.execPath, [PM2, ...args, '--no-color'], {
       cwd: this.bed.scratch,
       env: this.#env as NodeJS.ProcessEnv,
+      timeout: GIVE_UP_MS,
     });
     return stdout;
   }
@@ -103,7 +104,13 @@ export class Pm2Bed implements AsyncDisposable {
     );
   }
 
+  /** Ends what a test that failed or took too long has left. */
+  static async endAll(): Promise<void> {
+    for (const daemon of Pm2Bed.#open) await daemon[Symbol.asyncDispose]();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    Pm2Bed.#open.delete(this);
     spawnSync(process.execPath, [PM2, 'kill'], { env: this.#env as NodeJS.ProcessEnv, timeout: 20_000 });
     for (const pid of this.processes()) {
       try {
@@ -113,6 +120,5 @@ export class Pm2Bed implements AsyncDisposable {
       }
     }
     rmSync(this.home, { recursive: true, force: true });
-    if (this.#ownsBed) await this.bed.close();
   }
 }
