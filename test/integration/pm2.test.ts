@@ -86,7 +86,9 @@ describe('deploy/pm2/ecosystem.config.cjs', { timeout: 90_000 }, () => {
     expect(bed.files()).toEqual([]);
     for (const daemon of [one, other]) {
       await daemon.pm2('kill');
-      expect([daemon.processes(), daemon.sockets()]).toEqual([[], []]);
+      // The command is over a moment before the daemon is.
+      await daemon.until('the end of the daemon', () => daemon.processes().length === 0 || undefined);
+      expect(daemon.sockets()).toEqual([]);
     }
   });
 
@@ -115,7 +117,8 @@ describe('l4lab pm2', { timeout: 30_000 }, () => {
        ld:start({ caps = { svr = c:svr() } }, "rom/server")
        ld:start({ restart = "no", caps = { svr = c:svr() } }, "rom/once")
        ld:start({ log = { "client" } }, "rom/x")
-       ld:start({ log = { "loop" } }, "rom/x")`,
+       ld:start({ log = { "loop" } }, "rom/x")
+       ld:start({ caps = { vbus = c } }, "rom/l4vio_switch --nic 0,name=lan --nic=1")`,
       ...['--restart', 'loop=always', '--nic', 'none', '-e', `x = "it's"`],
     );
     const policy = ({ autorestart, stop_exit_codes }: Record<string, unknown>) => [
@@ -128,6 +131,9 @@ describe('l4lab pm2', { timeout: 30_000 }, () => {
       ['once', false, undefined],
       ['client', true, [0]],
       ['loop', true, undefined],
+      ['l4vio_switch', true, [0]],
+      ['ixl', true, undefined],
+      ['ixl1', true, undefined],
       ['ned', true, undefined],
     ]);
     const script = join(bed.scratch, 'net.cfg');

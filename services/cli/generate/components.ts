@@ -35,14 +35,24 @@ export async function labComponents(options: LabOptions, taken: readonly string[
   return components;
 }
 
-/** A task, and the driver that a switch with a bus asks ned for. */
+/** A task, and the drivers that a switch with a bus asks ned for. */
 function componentsOf({ name, argv, capabilities, served, restart }: m.ITaskStatus): Component[] {
   const serves = name === 'machine' || (served ?? []).length > 0;
   const task = { name: name ?? '', serves, restart: restartPolicy(restart ?? '') };
   const [program = '', ...options] = argv ?? [];
   const asks = basename(program) === 'l4vio_switch' && capabilities?.includes('vbus');
   const inProcess = options.some((option) => option.endsWith('in-process'));
-  return asks && !inProcess ? [task, { name: 'ixl', serves: true }] : [task];
+  if (!asks || inProcess) return [task];
+  return [task, ...driversOf(options).map((driver) => ({ name: driver, serves: true }))];
+}
+
+/** The switch's names for the drivers of the NICs that `--nic N[,...]` names; without it, started from outside, of the first. */
+function driversOf(options: readonly string[]): string[] {
+  const numbers = options.flatMap((word, i) => {
+    const value = word === '--nic' ? options[i + 1] : word.startsWith('--nic=') ? word.slice(6) : undefined;
+    return value === undefined ? [] : [Number.parseInt(value, 10) || 0];
+  });
+  return (numbers.length > 0 ? numbers : [0]).map((number) => (number === 0 ? 'ixl' : `ixl${number}`));
 }
 
 function checkNames(components: readonly Component[], others: readonly string[]): void {
