@@ -52,6 +52,21 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
     expect(run.text).toContain('command: ["broker", "--restart", "d=no", "/lab/net.cfg"]');
   });
 
+  it('has a driver for each --nic of a switch, none for one that drives its NICs itself', async () => {
+    const services = async (options: string) => {
+      bed.file(
+        'net.cfg',
+        `local L4 = require("L4"); local ld = L4.default_loader;
+ld:start({ caps = { vbus = ld:new_channel(), svr = ld:new_channel():svr() } }, "rom/l4vio_switch ${options}");`,
+      );
+      const { run } = await bed.done(['compose', 'net.cfg']);
+      return [...run.text.matchAll(/^ {2}(ixl\d*):/gm)].map((match) => match[1]);
+    };
+    expect(await services('')).toEqual(['ixl']);
+    expect(await services('--nic 0,name=lan --nic=2')).toEqual(['ixl', 'ixl2']);
+    expect(await services('--nic 1 --ixl=in-process')).toEqual([]);
+  });
+
   it('mounts a script from elsewhere', async () => {
     bed.file('net.cfg', 'local L4 = require("L4"); L4.default_loader:start({ caps = {} }, "rom/curl");');
     const { status, run } = await bed.done(['compose', 'net.cfg', '--nic', 'none']);
