@@ -131,6 +131,19 @@ describe('a task with a restart policy', () => {
     expect(gone.slice(2).sort()).toEqual(['port 1 gone', 'port 4 gone']);
   });
 
+  it('keeps values of a task without functions, too, until its last end', async () => {
+    const client = ending(1, 0);
+    const ned = run(
+      `local net = ld:new_channel()
+       ld:start({ caps = { svr = net:svr() } }, "rom/vswitch")
+       ld:start({ restart = "on-failure", caps = { fixed = net:create(0) } }, "rom/client")`,
+      { vswitch, client },
+    );
+    await eventually(() => ned.lines('vswitch')).toEqual(['port 1 gone']);
+    expect(new Set(client.lives.map((record) => objectOf(record, 'fixed'))).size).toBe(1);
+    expect(client.lives).toHaveLength(2);
+  });
+
   it('a function that fails counts as an end', async () => {
     const client = ending(1);
     const ned = run(

@@ -29,6 +29,29 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
     expect(bed.files()).toEqual([]);
   });
 
+  it('follows restart policies of the script and of the command line', async () => {
+    bed.file(
+      'net.cfg',
+      `local ld = require("L4").default_loader
+       ld:start({ restart = "on-failure", log = { "a" } }, "rom/x")
+       ld:start({ restart = "always", log = { "b" } }, "rom/x")
+       ld:start({ log = { "c" } }, "rom/x")
+       ld:start({ restart = "always", log = { "d" } }, "rom/x")`,
+    );
+    const { status, run } = await bed.done(['compose', '--restart', 'd=no', 'net.cfg']);
+    expect([status, run.stderr]).toEqual([0, '']);
+    const policies = [...run.text.matchAll(/^ {2}(\w+):\n(?: {4}.*\n)*? {4}restart: (.*)$/gm)];
+    expect(policies.map(([, name, policy]) => `${name} ${policy}`)).toEqual([
+      'ned unless-stopped',
+      'machine unless-stopped',
+      'a on-failure',
+      'b unless-stopped',
+      'c "no"',
+      'd "no"',
+    ]);
+    expect(run.text).toContain('command: ["broker", "--restart", "d=no", "/lab/net.cfg"]');
+  });
+
   it('has a driver for each --nic of a switch, none for one that drives its NICs itself', async () => {
     const services = async (options: string) => {
       bed.file(
