@@ -251,10 +251,9 @@ export function allocatedBytes(lines: readonly string[]): number {
 async function heap(): Promise<Figure[]> {
   const nodeOptions = ['--trace-gc', '--min-semi-space-size=1', '--max-semi-space-size=1'];
   return withRig({ nodeOptions }, async (rig) => {
-    const warm = await rig.play<Bulk>('bulk', { windows: 2 });
+    await rig.play<Bulk>('bulk', { windows: 2 });
     const mark = rig.output.length;
-    const windows = Math.max(4, Math.ceil((HEAP_PACKETS / warm.frames) * 2));
-    const { frames } = await rig.play<Bulk>('bulk', { windows });
+    const { frames } = await rig.play<Bulk>('bulk', { frames: HEAP_PACKETS });
     const lines = rig.output.slice(mark).split('\n');
     return [
       figure(

@@ -47,7 +47,7 @@ async function open(shape: PortShape): Promise<BenchPort> {
 
 const scenario = SCENARIOS.get(order.scenario);
 if (!scenario) throw new Error(`there is no scenario ${order.scenario}`);
-const result = await scenario({ open, switchPid: order.switchPid }, order.parameters);
+const result = await scenario({ open, ports, switchPid: order.switchPid }, order.parameters);
 const errors = ports.reduce((sum, port) => sum + port.errors, 0);
 console.log(JSON.stringify({ ...result, errors }));
 for (const port of ports) await port.link.close();

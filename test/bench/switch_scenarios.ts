@@ -17,6 +17,8 @@ const STUCK_MS = 10_000;
 
 export interface Bench {
   open(shape: PortShape): Promise<BenchPort>;
+  /** All that were opened. */
+  readonly ports: readonly BenchPort[];
   readonly switchPid: number;
 }
 
@@ -55,7 +57,8 @@ async function openPair(bench: Bench, parameters: Parameters): Promise<Pair> {
   const [from, to] = [await bench.open(shape), await bench.open(shape)];
   from.hello();
   to.hello();
-  await settle([from, to]);
+  // Every port has seen the broadcasts.
+  await settle(bench.ports);
   from.prepare(to.mac, shape.frame);
   to.prepare(from.mac, shape.frame);
   to.frameLength = from.frameLength = shape.frame;
@@ -149,9 +152,9 @@ function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 }
 
-/** One stream from port to port, as fast as it goes. */
+/** One stream from port to port, as fast as it goes: some windows of time, and more until so many frames have passed. */
 async function bulk(bench: Bench, parameters: Parameters): Promise<Result> {
-  const { windows = 8, windowMs = 500, batch = 64, warmMs = 1500 } = parameters;
+  const { windows = 8, windowMs = 500, batch = 64, warmMs = 1500, frames = 0 } = parameters;
   const { from, to, window } = await openPair(bench, parameters);
   const step = (): boolean => {
     const progress = from.reclaim() + send(from, to, window, batch);
@@ -165,7 +168,8 @@ async function bulk(bench: Bench, parameters: Parameters): Promise<Result> {
   await lasting(warmMs);
   const meter = new Meter(bench, [to]);
   const laps: Sample[] = [];
-  for (let n = 0; n < windows; n++) {
+  const first = to.received;
+  for (let n = 0; n < windows || to.received - first < frames; n++) {
     await lasting(windowMs);
     laps.push(meter.lap());
   }
@@ -202,9 +206,9 @@ async function cost(bench: Bench, parameters: Parameters): Promise<Result> {
   for (let n = 2; n < ports; n++)
     others.push(await bench.open({ queueSize: 128, frame: 64, rxBuffer: 128, large: false }));
   const receivers = flood ? [to, ...others] : [to];
-  await settle([from, to, ...others]);
+  await settle(bench.ports);
   const addresses = makeAddresses(from, to, macs);
-  await teach(addresses, from, to, others);
+  await teach(addresses, from, to, bench);
   from.prepare(flood ? new Uint8Array(6).fill(0xff) : to.mac, parameters.frame ?? 64);
   let turnOf = 0;
   const pass = async (ms: number): Promise<void> => {
@@ -230,7 +234,7 @@ async function cost(bench: Bench, parameters: Parameters): Promise<Result> {
     const { cpu, frames } = meter.lap();
     samples.push(cpu / frames);
   }
-  await settle([from, to, ...others]);
+  await settle(bench.ports);
   return { cpuPerPacket: median(samples), best: Math.min(...samples) };
 }
 
@@ -266,14 +270,14 @@ async function teach(
   { source, target }: Addresses,
   from: BenchPort,
   to: BenchPort,
-  others: readonly BenchPort[],
+  bench: Bench,
 ): Promise<void> {
   for (let n = 0; n < source.length; n++) {
     from.hello(source[n] as Uint8Array);
     to.hello(target[n] as Uint8Array);
-    if (n % 32 === 31) await settle([from, to, ...others]);
+    if (n % 32 === 31) await settle(bench.ports);
   }
-  await settle([from, to, ...others]);
+  await settle(bench.ports);
 }
 
 /** Round trips of a single frame: the driver sends it back as soon as it sees it. `pauseMs` lets the switch fall asleep. */
