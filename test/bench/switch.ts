@@ -24,6 +24,7 @@ interface Bulk {
   mpps: number;
   best: number;
   worst: number;
+  undisturbed: number;
   gbps: number;
   gbpsBest: number;
   frames: number;
@@ -113,6 +114,12 @@ async function throughput(frame: number): Promise<Figure[]> {
       value: rate.worst,
       unit: 'Mpps',
     }),
+    figure(
+      `${label}, best hundredth of milliseconds`,
+      rate.undisturbed,
+      'Mpps',
+      large ? undefined : TARGETS.get(frame),
+    ),
     figure(`${label}, median`, rate.gbps, 'GB/s', large ? target(4, 'GB/s') : undefined),
     figure(`${label}, CPU of the switch`, rate.cpuPerPacket, 'ns/packet'),
     figure(`${label}, switch waited for its core`, 100 * rate.switchWaited, '%', {
