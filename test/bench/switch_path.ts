@@ -74,7 +74,7 @@ function measure(frame: number, batch: number): { device: number; driver: number
       },
     });
     const queue = (n: 0 | 1) => new DeviceQueue(memory, layouts[n], featureSet(), regions);
-    port.start(queue(0), queue(1), false);
+    port.start(queue(0), queue(1), featureSet());
     forwarder.connect(number, port, {});
     scheduler.activate(number);
     return { rx, tx, buffers };
