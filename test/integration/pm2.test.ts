@@ -31,7 +31,7 @@ function states(apps: readonly App[], name: string): string[] {
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
 
-describe('deploy/pm2/ecosystem.config.cjs', { timeout: 90_000 }, () => {
+describe('deploy/pm2/ecosystem.config.cjs', { timeout: 180_000 }, () => {
   it('is what l4lab pm2 writes', async () => {
     const committed = readFileSync(FILE, 'utf8');
     const words = /^\/\/ Made by: l4lab (.*)$/m.exec(committed)?.[1]?.split(' ') ?? [];
@@ -160,7 +160,7 @@ describe('l4lab pm2', { timeout: 30_000 }, () => {
   });
 });
 
-describe('pm2 reload l4vio_switch', { timeout: 90_000 }, () => {
+describe('pm2 reload l4vio_switch', { timeout: 180_000 }, () => {
   const HALF = Array.from({ length: 20_000 }, (_, i) => `line ${i}\n`).join('');
   let server: Server;
   let release: () => void;

@@ -8,7 +8,7 @@ import { ROOT, type TestBed } from './harness.ts';
 
 const PM2 = join(ROOT, 'node_modules/pm2/bin/pm2');
 const LOOK_MS = 100;
-const GIVE_UP_MS = 30_000;
+const GIVE_UP_MS = 60_000;
 
 /** A process as `pm2 ls` shows it. */
 export interface App {

@@ -44,7 +44,7 @@ async function hashOf(downloads: number): Promise<string> {
   return hash.digest('hex');
 }
 
-describe('a lab with --restart', { timeout: 60_000 }, () => {
+describe('a lab with --restart', { timeout: 120_000 }, () => {
   it('has io and the switch again after kill -9; downloads started afterwards are right', async () => {
     const run = start(3, '--restart', 'io', '--restart', 'l4vio_switch=always');
     const download = async (n: number) => {
