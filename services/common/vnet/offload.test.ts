@@ -59,7 +59,7 @@ function completed(client: MockClient): Uint8Array<ArrayBuffer>[] {
     const [start, offset] = [6, 8].map(
       (at) => (header[at] as number) | ((header[at + 1] as number) << 8),
     ) as [number, number];
-    const sum = ~slowSum(frame.subarray(start)) & 0xffff;
+    const sum = ~slowSum(frame.subarray(start)) & 0xffff || 0xffff;
     frame.set([sum >>> 8, sum & 0xff], start + offset);
     return frame;
   });
