@@ -5,6 +5,7 @@
  *
  * Prints one line of JSON. A frame that is lost, duplicated or wrong ends it with status 1.
  */
+
 import { randomBytes } from 'node:crypto';
 import { type Capability, rootCapability } from '#common/ipc/capability';
 import { Ipc } from '#common/ipc/ipc';
@@ -12,6 +13,7 @@ import type { DriverEnv } from '#common/l4virtio/driver_client';
 import { Arena } from '#common/shm/arena';
 import { SharedMemories } from '#common/shm/dataspace';
 import { Doorbells } from '#common/shm/doorbell';
+import { inlineDeeply } from '#common/shm/jit';
 import { Factory } from '../../proto/gen/services.js';
 import { BenchPort, type PortShape } from './switch_port.ts';
 import { SCENARIOS } from './switch_scenarios.ts';
@@ -27,6 +29,7 @@ interface Order {
   readonly parameters: Readonly<Record<string, number>>;
 }
 
+inlineDeeply();
 const order = JSON.parse(process.argv[2] ?? '{}') as Order;
 const ipc = new Ipc({ runDir: order.runDir, task: randomBytes(16).toString('hex') });
 const arena = new Arena(ARENA_BYTES);

@@ -9,6 +9,7 @@
  */
 
 import { Arena } from '#common/shm/arena';
+import { inlineDeeply } from '#common/shm/jit';
 import { schedYield } from '#common/shm/libc';
 import { nativeCopy, vdePlugs } from '#common/shm/testing/native';
 import { DeviceQueue } from '#common/virtio/device_queue';
@@ -154,6 +155,7 @@ function vde(frame: number, path: string): { mpps: number; lost: number } {
   return { mpps, lost };
 }
 
+inlineDeeply();
 const [name, frame = '64', path = ''] = process.argv.slice(2);
 const run = { memcpy, rings, vde }[name ?? ''];
 if (!run) throw new Error(`there is no limit ${name}`);

@@ -4,7 +4,9 @@
  *
  *   node dist/test/bench/switch_path.js [FRAME [BATCH]]
  */
+
 import { Memory } from '#common/memory';
+import { inlineDeeply } from '#common/shm/jit';
 import { DeviceQueue } from '#common/virtio/device_queue';
 import { DriverQueue } from '#common/virtio/driver_queue';
 import { featureSet } from '#common/virtio/features';
@@ -112,6 +114,7 @@ function measure(frame: number, batch: number): { device: number; driver: number
   return { device: good('device'), driver: good('driver') };
 }
 
+inlineDeeply();
 const [frame = 64, batch = 64] = process.argv.slice(2).map(Number);
 const { device, driver } = measure(frame, batch);
 console.log(`switch ${device.toFixed(1)} ns/frame, both drivers ${driver.toFixed(1)} ns/frame`);

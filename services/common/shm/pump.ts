@@ -6,6 +6,7 @@
  * produce, and what this process itself waits for (a file written, a socket drained) comes through the
  * event loop. Then it arms the notifications and sleeps until a doorbell kicks it. Idle, it costs nothing.
  */
+import { inlineDeeply } from './jit.ts';
 import { schedYield } from './libc.ts';
 
 export interface PumpWork {
@@ -36,6 +37,7 @@ export class Pump {
   constructor(work: PumpWork, options: { spinMs?: number } = {}) {
     this.#work = work;
     this.#spinMs = options.spinMs ?? SPIN_MS;
+    inlineDeeply();
   }
 
   start(): void {
