@@ -13,6 +13,7 @@ import { Factory, Meta, Parent } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { journalPath, type KeptRecord, PortJournal } from './journal.ts';
 import { formatMac } from './mac_address.ts';
+import type { Port } from './port_list.ts';
 import { releaseLost, restorePorts } from './resume.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
@@ -199,6 +200,21 @@ describe('a switch that is started again', () => {
     expect(kept()).toEqual([hex(two)]);
     await second.die();
     expect((await begin()).ports).toMatchObject([{ holders: [NED] }]);
+  });
+
+  it('has its tunnels and mirrors again', async () => {
+    const first = await begin();
+    const task = client('a');
+    await create(task, 'name=web');
+    await create(task, 'type=mirror', 'mirror=web');
+    await create(task, 'type=vxlan', 'vni=7', 'remote=127.0.0.1:47891', 'port=47892');
+    const before = facts(first);
+    await first.die(task);
+    first.lan.close();
+    const second = await begin();
+    expect([facts(second), second.lines]).toEqual([before, []]);
+    expect(before.map(({ kind }) => kind)).toEqual(['port', 'mirror', 'vxlan']);
+    expect(second.lan.ports.mirrorsOf(second.lan.ports.get(0) as Port)).toEqual([1]);
   });
 
   it('keeps nothing when it ends in order', async () => {
