@@ -105,6 +105,13 @@ export class ControlPorts {
     return reply(port, task);
   }
 
+  /** Takes the link of a port up or down. Throws L4Error ENOENT. */
+  setLink(wanted: string, up: boolean): m.IPortReply {
+    const port = findPort(this.#lan.ports, wanted);
+    this.#lan.setLink(port.number, up);
+    return reply(port, this.extras(port.number).task);
+  }
+
   /** Starts a program on a port that `add` has made. Throws L4Error ENOENT, EPERM, EBUSY. */
   async run(wanted: string, program: m.IProgramRequest): Promise<m.IPortReply> {
     const port = findPort(this.#lan.ports, wanted);

@@ -169,7 +169,7 @@ export class Forwarder extends Fabric {
     if ((features & LOOKED_AT) !== 0)
       this.#show(from, INBOUND, from, frame, TAG_KEEP, frame.tci, to === from ? DROP.NO_PORT : reason);
     if (reason !== ACCEPTED) {
-      this.counters.dropped(from, reason);
+      this.counters.refused(from, reason);
       return;
     }
     if (to === from) {

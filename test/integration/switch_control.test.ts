@@ -266,13 +266,36 @@ describe('l4lab port', () => {
       /^Created port 'victim' \(1\), MAC .*\nTask 'frame_client.js' runs on port 'victim'/,
     );
     await lab.saw(/sink has buffers/);
-    expect(await ok('port', 'list')).toMatch(/1 {2}victim +port +\S+ +native +ready +frame_client.js\n/);
+    expect(await ok('port', 'list')).toMatch(/1 {2}victim +port +\S+ +native +up +ready +frame_client.js\n/);
     expect(await ok('port', 'del', 'victim')).toMatch(/task 'frame_client.js' has lost its network/);
     await lab.saw(/frame_cl\| .*Cannot use "virtnet" any more as its server has given it up/);
     expect(Object.keys(await ports())).toEqual(['other']);
     const short = await ok('port', 'add', 'short', '--wait', '--run', 'rom/frame_client.js send 3 60');
     expect(short).toContain("port 'short'");
     await vi.waitFor(async () => expect(Object.keys(await ports())).toEqual(['other']), { timeout: 10_000 });
+  });
+
+  it('takes links down and up', async () => {
+    await startSwitches('');
+    await ok('port', 'add', 'src');
+    await ok('port', 'add', 'dst');
+    expect(await ok('port', 'link', 'src', 'down')).toMatch(/^Link down at port 'src' \(0\)/);
+    const run = await capturing('src', '-w', '-');
+    await ok('port', 'run', '--wait', 'src', 'rom/frame_client.js', 'send', '5', '60');
+    expect(await ports()).toMatchObject({
+      src: { link: 'down', in: { packets: 5 }, drops: [{ reason: 'link_down', direction: 'in', count: 5 }] },
+      dst: { link: 'up', out: { packets: 0 }, drops: [] },
+    });
+    await ok('port', 'link', 'src', 'up');
+    await ok('port', 'link', 'dst', 'down');
+    await ok('port', 'run', '--wait', 'src', 'rom/frame_client.js', 'send', '7', '60');
+    expect(await ports()).toMatchObject({
+      src: { link: 'up', in: { packets: 12 }, drops: [{ count: 5 }] },
+      dst: { link: 'down', drops: [{ reason: 'link_down', direction: 'out', count: 7 }] },
+    });
+    await interrupt(run);
+    const dropped = parse(run.stdout).packets.filter(({ comment }) => comment.includes('link_down'));
+    expect(dropped).toHaveLength(5);
   });
 
   it('refuses with a sentence what cannot be', async () => {
@@ -282,6 +305,7 @@ describe('l4lab port', () => {
       [['port', 'add', 'one'], /Cannot create port 'one' as its name must not be in use/],
       [['port', 'add', 'two', 'vlan=access=4095'], /VLAN access port id '4095': it must be 1..4094/],
       [['port', 'del', 'two'], /Cannot find port 'two' .*it has 'one' \(0\)/],
+      [['port', 'link', 'one', 'off'], /must be up or down: current value is 'off'/],
       [['port', 'run', 'one', '--wait', 'rom/curl'], /options must stand before the port/],
       [['capture', 'two'], /Cannot find port 'two' .*it has 'one' \(0\)/],
       [['capture', 'one', '-w', '/none/x'], /\/none\/x/],
