@@ -13,7 +13,7 @@ import {
 } from './port.ts';
 import { type StatsOptions, stats } from './stats.ts';
 
-const LAB = ['--lab <id>', 'which lab, if several are running'] as const;
+const LAB = ['--lab <id>', 'which lab, if several are running; or the directory of a broker'] as const;
 const SWITCH = ['--switch <task>', 'which switch, if the lab has several'] as const;
 const collect = (value: string, before: string[] = []) => [...before, value];
 

@@ -97,7 +97,7 @@ export class ControlPorts {
     if (!this.#lan.destroyPort(port.number)) {
       throw new L4Error(
         'EPERM',
-        `Cannot remove port '${port.name}' as it must be a client's: this one is the NIC's, which the script gave to the switch as 'vbus'`,
+        `Cannot remove port '${port.name}' as it must be a client's: this one is a ${port.kind} port that the switch was started with`,
         { code: 'VSWITCH_NIC_PORT' },
       );
     }

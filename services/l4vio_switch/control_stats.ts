@@ -2,7 +2,6 @@
 import { DROP_REASONS, type DropReason, dropKey } from '#common/capture/drop_reasons';
 import type { DeviceQueue } from '#common/virtio/device_queue';
 import { RingError } from '#common/virtio/errors';
-import { NET_HDR_SIZE } from '#common/virtio/net_header';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Counters } from './counters.ts';
 import { formatMac } from './mac_address.ts';
@@ -45,18 +44,12 @@ function portStats(lan: Switch, port: Port, extras: PortExtras): m.IPortStats {
     inPackets: counters.inPackets[number] as number,
     inBytes: counters.inBytes[number] as number,
     outPackets: counters.txPackets[number] as number,
-    outBytes: outBytes(counters, port),
+    outBytes: counters.outBytes[number] as number,
     drops: dropsOf(counters, number),
     rxRing: fillOf(queues?.rx),
     txRing: fillOf(queues?.tx),
     ...extras,
   };
-}
-
-/** The statistics page counts the header that virtio puts before each frame; a NIC has none (F3.11). */
-function outBytes({ txBytes, txPackets }: Counters, { number, kind }: Port): number {
-  const header = kind === 'nic' ? 0 : NET_HDR_SIZE;
-  return (txBytes[number] as number) - header * (txPackets[number] as number);
 }
 
 function dropsOf(counters: Counters, port: number): m.IDropCount[] {

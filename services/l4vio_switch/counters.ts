@@ -19,6 +19,8 @@ export class Counters {
   /** What came in, once for each frame however many ports it goes to, without any header of virtio. */
   readonly inPackets: Float64Array;
   readonly inBytes: Float64Array;
+  /** What went out, likewise: a frame that is segmented on its way to the client counts as it was. */
+  readonly outBytes: Float64Array;
 
   constructor(ports: number) {
     this.#reasons = new Float64Array(ports * DROP_REASONS);
@@ -30,12 +32,18 @@ export class Counters {
     this.rxBytes = new Float64Array(ports);
     this.inPackets = new Float64Array(ports);
     this.inBytes = new Float64Array(ports);
+    this.outBytes = new Float64Array(ports);
   }
 
   /** One frame of `bytes` came in at the port. */
   received(port: number, bytes: number): void {
     this.inPackets[port] = (this.inPackets[port] as number) + 1;
     this.inBytes[port] = (this.inBytes[port] as number) + bytes;
+  }
+
+  /** One frame of `bytes` went out to the port. */
+  sent(port: number, bytes: number): void {
+    this.outBytes[port] = (this.outBytes[port] as number) + bytes;
   }
 
   /** One frame went from `from` to `to`. */
@@ -81,8 +89,8 @@ export class Counters {
 
   /** For a new port in an old slot. */
   reset(port: number): void {
-    const { txPackets, txDropped, txBytes, rxPackets, rxBytes, inPackets, inBytes } = this;
-    for (const counter of [txPackets, txDropped, txBytes, rxPackets, rxBytes, inPackets, inBytes])
+    const { txPackets, txDropped, txBytes, rxPackets, rxBytes, inPackets, inBytes, outBytes } = this;
+    for (const counter of [txPackets, txDropped, txBytes, rxPackets, rxBytes, inPackets, inBytes, outBytes])
       counter[port] = 0;
     for (const reasons of [this.#reasons, this.#refused])
       reasons.fill(0, port * DROP_REASONS, (port + 1) * DROP_REASONS);
