@@ -67,10 +67,11 @@ export async function portList(options: PortOptions): Promise<number> {
     port.kind,
     port.mac ?? '-',
     port.vlan,
+    port.link,
     port.ready ? 'ready' : '-',
     port.task ?? (port.persistent ? '(free)' : '-'),
   ]);
-  const head = ['SWITCH', '#', 'PORT', 'KIND', 'MAC', 'VLAN', 'CLIENT', 'STARTED HERE'];
+  const head = ['SWITCH', '#', 'PORT', 'KIND', 'MAC', 'VLAN', 'LINK', 'CLIENT', 'STARTED HERE'];
   console.log(table([head, ...lines], new Set([1])).join('\n'));
   return 0;
 }
@@ -118,6 +119,25 @@ export async function portDel(wanted: string, options: PortOptions): Promise<num
       const port = await one.ask((control) => control.removePort({ port: wanted }, ANSWER));
       const client = port.task === '' ? '' : `; task '${port.task}' has lost its network`;
       console.log(`Removed ${portText(port)}${client}`);
+      return 0;
+    },
+    [wanted],
+  );
+}
+
+/** Takes the link of a port up or down. */
+export async function portLink(wanted: string, state: string, options: PortOptions): Promise<number> {
+  if (state !== 'up' && state !== 'down') {
+    throw new UsageError(
+      `Cannot set the link of '${wanted}' as it must be up or down: current value is '${state}'`,
+    );
+  }
+  return withOne(
+    options,
+    async (one) => {
+      const up = state === 'up';
+      const port = await one.ask((control) => control.setLink({ port: wanted, up }, ANSWER));
+      console.log(`Link ${state} at ${portText(port)}`);
       return 0;
     },
     [wanted],

@@ -236,6 +236,13 @@ export function runningLabs(onCleaned: (dir: string, killed: number) => void = (
   return labs.sort((a, b) => a.started - b.started);
 }
 
+/** The lab in that directory, wherever it is; undefined: none is running there. */
+export function labIn(dir: string): LabRecord | undefined {
+  const path = resolve(dir);
+  const record = isUsed(path) ? readRecord(path) : undefined;
+  return record && { ...record, dir: path };
+}
+
 function readRecord(dir: string): LabRecord | undefined {
   try {
     return JSON.parse(readFileSync(join(dir, RECORD), 'utf8')) as LabRecord;

@@ -1,9 +1,14 @@
 /** Which of the running labs a command means. */
 import { UsageError } from './problem.ts';
-import { type LabRecord, runningLabs } from './registry.ts';
+import { type LabRecord, labIn, runningLabs } from './registry.ts';
 
-/** The lab of that id, or the only one. Throws UsageError with the choices. */
+/** The lab of that id or in that directory, or the only one. Throws UsageError with the choices. */
 export function selectLab(id: string | undefined): LabRecord {
+  if (id?.includes('/')) {
+    const there = labIn(id);
+    if (there) return there;
+    throw new UsageError(`Cannot select a lab as none is running in ${id}`);
+  }
   const labs = runningLabs();
   const [first] = labs;
   if (!first) throw new UsageError('Cannot find a lab as none is running: start one with l4lab run SCRIPT');

@@ -3,7 +3,7 @@ import type { LabRecord } from './registry.ts';
 import type { PortView, RingView, SwitchView, Traffic } from './stats_view.ts';
 import { bytesText, table } from './table.ts';
 
-const HEAD = ['#', 'PORT', 'KIND', 'MAC', 'VLAN', 'CLIENT'];
+const HEAD = ['#', 'PORT', 'KIND', 'MAC', 'VLAN', 'LINK', 'CLIENT'];
 const TRAFFIC = ['PACKETS', 'BYTES', 'PKT/S', 'B/S'];
 const COLUMNS = [
   ...HEAD,
@@ -42,6 +42,7 @@ function portRow(port: PortView): string[] {
     port.kind,
     port.mac ?? '-',
     port.vlan,
+    port.link,
     port.ready ? 'ready' : '-',
     ...trafficCells(port.in),
     ...trafficCells(port.out),

@@ -25,6 +25,7 @@ export interface PortView {
   readonly mac: string | null;
   /** `native`, `access 7`, `trunk 1,2`, `trunk all`. */
   readonly vlan: string;
+  readonly link: 'up' | 'down';
   /** The client is ready to send and receive. */
   readonly ready: boolean;
   readonly in: Traffic;
@@ -100,6 +101,7 @@ function portView(port: m.IPortStats, before: m.IPortStats | undefined, elapsed:
     kind: port.kind ?? '',
     mac: port.mac || null,
     vlan: vlanText(port),
+    link: port.linkUp ? 'up' : 'down',
     ready: port.ready ?? false,
     in: traffic('inPackets', 'inBytes'),
     out: traffic('outPackets', 'outBytes'),
@@ -107,16 +109,18 @@ function portView(port: m.IPortStats, before: m.IPortStats | undefined, elapsed:
       reason: drop.reason ?? '',
       direction: drop.inbound ? 'in' : 'out',
       count: drop.count ?? 0,
-      perSecond: rate(
-        drop.count ?? 0,
-        before?.drops?.find(({ reason }) => reason === drop.reason)?.count ?? 0,
-      ),
+      perSecond: rate(drop.count ?? 0, earlierCount(before, drop)),
     })),
     rxRing: ringView(port.rxRing),
     txRing: ringView(port.txRing),
     persistent: port.persistent ?? false,
     task: port.task || null,
   };
+}
+
+function earlierCount(before: m.IPortStats | undefined, drop: m.IDropCount): number {
+  const same = ({ reason, inbound }: m.IDropCount) => reason === drop.reason && inbound === drop.inbound;
+  return before?.drops?.find(same)?.count ?? 0;
 }
 
 function ringView(fill: m.IRingFill | null | undefined): RingView | null {

@@ -6,13 +6,14 @@ import {
   type PortOptions,
   portAdd,
   portDel,
+  portLink,
   portList,
   portRun,
   type RunOnPortOptions,
 } from './port.ts';
 import { type StatsOptions, stats } from './stats.ts';
 
-const LAB = ['--lab <id>', 'which lab, if several are running'] as const;
+const LAB = ['--lab <id>', 'which lab, if several are running; or the directory of a broker'] as const;
 const SWITCH = ['--switch <task>', 'which switch, if the lab has several'] as const;
 const collect = (value: string, before: string[] = []) => [...before, value];
 
@@ -46,7 +47,7 @@ export function addSwitchCommands(l4lab: Command, finish: (status: number) => vo
   const port = l4lab
     .command('port')
     .enablePositionalOptions()
-    .description('ports of a running switch: list, add, run, del');
+    .description('ports of a running switch: list, add, run, link, del');
   port
     .command('list')
     .description('lists the ports')
@@ -90,6 +91,16 @@ export function addSwitchCommands(l4lab: Command, finish: (status: number) => vo
     .passThroughOptions()
     .action(async (name: string, argv: string[], options: RunOnPortOptions) =>
       finish(await portRun(name, argv, options)),
+    );
+  port
+    .command('link')
+    .description('takes the link of a port up or down; down, nothing comes in and nothing goes out')
+    .argument('<port>', 'name or number')
+    .argument('<state>', 'up or down')
+    .option(...SWITCH)
+    .option(...LAB)
+    .action(async (name: string, state: string, options: PortOptions) =>
+      finish(await portLink(name, state, options)),
     );
   port
     .command('del')

@@ -47,6 +47,8 @@ export function openCapture(
   }
   const snapLength = snapOf(request.snapLength);
   const bell = env.doorbells.open(request.doorbell);
+  // Open at both ends it needs no name, and nobody has to remove it whoever dies first.
+  rmSync(join(env.runDir, 'b', request.doorbell), { force: true });
   try {
     const ring = env.memories.create(ringBytes(chosen.length, CAPACITY));
     let stop = () => {};
@@ -71,7 +73,6 @@ export function openCapture(
       writer,
       onEnded: () => {},
     });
-    rmSync(join(env.runDir, 'b', request.doorbell), { force: true });
     lifeline.check();
     return { ring: { ...ring.ref }, names: chosen.map(({ name }) => name) };
   } catch (err) {

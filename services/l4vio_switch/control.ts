@@ -58,6 +58,7 @@ function handlers(
     capture: (request) => openCapture(env, captures, lan.ports, request),
     addPort: ({ arguments: args, program }) => ports.add(args, program),
     removePort: ({ port }) => ports.remove(port),
+    setLink: ({ port, up }) => ports.setLink(port, up),
     runOnPort: ({ port, program }) => ports.run(port, program ?? {}),
   };
 }

@@ -97,12 +97,19 @@ export class ControlPorts {
     if (!this.#lan.destroyPort(port.number)) {
       throw new L4Error(
         'EPERM',
-        `Cannot remove port '${port.name}' as it must be a client's: this one is the NIC's, which the script gave to the switch as 'vbus'`,
+        `Cannot remove port '${port.name}' as it must be a client's: this one is a ${port.kind} port that the switch was started with`,
         { code: 'VSWITCH_NIC_PORT' },
       );
     }
     this.#log.always(`Port '${port.name}' (${port.number}) was removed by the user`);
     return reply(port, task);
+  }
+
+  /** Takes the link of a port up or down. Throws L4Error ENOENT. */
+  setLink(wanted: string, up: boolean): m.IPortReply {
+    const port = findPort(this.#lan.ports, wanted);
+    this.#lan.setLink(port.number, up);
+    return reply(port, this.extras(port.number).task);
   }
 
   /** Starts a program on a port that `add` has made. Throws L4Error ENOENT, EPERM, EBUSY. */

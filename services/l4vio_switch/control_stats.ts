@@ -1,17 +1,13 @@
 /** The counters of a switch as `l4lab stats` gets them. Read when asked: an unwatched switch does nothing for it. */
-import { DROP, DROP_REASONS, type DropReason, dropKey } from '#common/capture/drop_reasons';
+import { DROP_REASONS, type DropReason, dropKey } from '#common/capture/drop_reasons';
 import type { DeviceQueue } from '#common/virtio/device_queue';
 import { RingError } from '#common/virtio/errors';
-import { NET_HDR_SIZE } from '#common/virtio/net_header';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Counters } from './counters.ts';
 import { formatMac } from './mac_address.ts';
 import { CAPACITY } from './mac_table.ts';
 import type { Port } from './port_list.ts';
 import type { Switch } from './switch.ts';
-
-/** Reasons for which a frame is refused where it comes in. */
-const INBOUND_REASONS: ReadonlySet<number> = new Set([DROP.VLAN, DROP.STORM, DROP.RATE]);
 
 /** What control knows of a port besides. */
 export interface PortExtras {
@@ -43,11 +39,12 @@ function portStats(lan: Switch, port: Port, extras: PortExtras): m.IPortStats {
     access: spec.access ?? 0,
     trunk: trunkAll ? [] : [...((spec.trunk as readonly number[] | undefined) ?? [])],
     trunkAll,
+    linkUp: lan.forwarder.linkUp(number),
     ready: queues !== undefined || lan.drives(number),
     inPackets: counters.inPackets[number] as number,
     inBytes: counters.inBytes[number] as number,
     outPackets: counters.txPackets[number] as number,
-    outBytes: outBytes(counters, port),
+    outBytes: counters.outBytes[number] as number,
     drops: dropsOf(counters, number),
     rxRing: fillOf(queues?.rx),
     txRing: fillOf(queues?.tx),
@@ -55,18 +52,16 @@ function portStats(lan: Switch, port: Port, extras: PortExtras): m.IPortStats {
   };
 }
 
-/** The statistics page counts the header that virtio puts before each frame; a NIC has none (F3.11). */
-function outBytes({ txBytes, txPackets }: Counters, { number, kind }: Port): number {
-  const header = kind === 'nic' ? 0 : NET_HDR_SIZE;
-  return (txBytes[number] as number) - header * (txPackets[number] as number);
-}
-
 function dropsOf(counters: Counters, port: number): m.IDropCount[] {
-  return Array.from({ length: DROP_REASONS }, (_, reason) => ({
-    reason: dropKey(reason as DropReason),
-    count: counters.droppedFor(port, reason),
-    inbound: INBOUND_REASONS.has(reason),
-  })).filter(({ count }) => count > 0);
+  const drops: m.IDropCount[] = [];
+  for (let n = 0; n < DROP_REASONS; n++) {
+    const reason = dropKey(n as DropReason);
+    const refused = counters.refusedFor(port, n);
+    const lost = counters.droppedFor(port, n) - refused;
+    if (refused > 0) drops.push({ reason, count: refused, inbound: true });
+    if (lost > 0) drops.push({ reason, count: lost, inbound: false });
+  }
+  return drops;
 }
 
 /** A client whose index is impossible is found out by the data plane, which stops it. */

@@ -169,7 +169,7 @@ export class Forwarder extends Fabric {
     if ((features & LOOKED_AT) !== 0)
       this.#show(from, INBOUND, from, frame, TAG_KEEP, frame.tci, to === from ? DROP.NO_PORT : reason);
     if (reason !== ACCEPTED) {
-      this.counters.dropped(from, reason);
+      this.counters.refused(from, reason);
       return;
     }
     if (to === from) {
@@ -197,7 +197,7 @@ export class Forwarder extends Fabric {
   override refuse(from: number, frame: SourceFrame, reason: number): void {
     this.counters.received(from, frame.length);
     this.#taps[from]?.frame(from, INBOUND, frame, TAG_KEEP, frame.tci, reason);
-    this.counters.dropped(from, reason);
+    this.counters.refused(from, reason);
   }
 
   override lost(port: number, reason: number): void {
@@ -237,7 +237,7 @@ export class Forwarder extends Fabric {
     let bytes: number;
     if (features === 0) {
       bytes = endpoint.deliver(frame, tag, tci);
-      this.#count(from, to, bytes);
+      this.#count(from, to, bytes, frame.length + growth(tag));
     } else {
       bytes = this.#deliver(from, to, frame, tag, tci);
       if ((features & LOOKED_AT) !== 0)
@@ -254,13 +254,15 @@ export class Forwarder extends Fabric {
     // What a filter does not want is no loss.
     if (refused === DROP.FILTER) return ~refused;
     const bytes = refused === ACCEPTED ? endpoint.deliver(frame, tag, tci) : ~refused;
-    this.#count(from, to, bytes);
+    this.#count(from, to, bytes, frame.length + growth(tag));
     return bytes;
   }
 
-  #count(from: number, to: number, bytes: number): void {
+  /** `bytes` is what `deliver` said, `length` that of the frame as it is at the port. */
+  #count(from: number, to: number, bytes: number, length: number): void {
     if (bytes >= 0) {
       this.counters.delivered(from, to, bytes);
+      this.counters.sent(to, length);
       this.touch(to);
     } else {
       this.counters.dropped(to, ~bytes);

@@ -75,16 +75,19 @@ export class Download {
   #bytes = 0;
   #waiting: { readonly bytes: number; readonly resolve: () => void } | undefined;
 
-  /** `arguments`: more of `l4lab run`. */
+  /** `arguments`: more of `l4lab run`. With `awaits`, curl is started when the test has made a file of that name. */
   constructor(
     bed: TestBed,
     port: number,
     size: number,
-    options: { switchOptions?: string; arguments?: readonly string[] } = {},
+    { awaits, ...options }: { switchOptions?: string; arguments?: readonly string[]; awaits?: string } = {},
   ) {
+    const before =
+      awaits === undefined ? '' : `local c = port() while not io.open("rom/${awaits}") do L4.msleep(20) end `;
+    const caps = awaits === undefined ? 'port()' : 'c';
     const script = labScript(bed, {
       ...options,
-      body: `ld:start({ caps = port() }, "rom/curl -s -S http://mirror/bytes/${size}", { IFCONFIG_IP4_vn0 = "dhcp" })`,
+      body: `${before}ld:start({ caps = ${caps} }, "rom/curl -s -S http://mirror/bytes/${size}", { IFCONFIG_IP4_vn0 = "dhcp" })`,
     });
     const ending = ['--wait-for', 'curl', '--raw', 'curl', ...(options.arguments ?? [])];
     this.#bed = bed;

@@ -1,6 +1,6 @@
 /** `l4lab stats`, `capture` and `port` against real labs, and every frame compared. */
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { INBOUND, OUTBOUND } from '../../services/common/capture/pcapng.ts';
@@ -19,13 +19,18 @@ beforeEach(() => {
 afterEach(() => bed.close());
 
 /** A lab with nothing but switches. */
-async function startSwitches(...options: string[]): Promise<Run> {
+async function startSwitches(
+  first: string | { readonly run: readonly string[] },
+  ...rest: string[]
+): Promise<Run> {
+  const options = typeof first === 'string' ? [first, ...rest] : rest;
+  const more = typeof first === 'string' ? [] : first.run;
   const starts = options.map(
     (line, n) =>
       `local c${n} = ld:new_channel(); ld:start({ caps = { svr = c${n}:svr() } }, "rom/l4vio_switch ${line}")`,
   );
   const script = bed.file('switch.cfg', `local ld = require("L4").default_loader\n${starts.join('\n')}\n`);
-  const lab = bed.l4lab(['run', script, ...PROGRAMS]);
+  const lab = bed.l4lab(['run', script, ...PROGRAMS, ...more]);
   for (const _ of options) await lab.saw(/Hello from l4virtio switch/);
   await vi.waitFor(async () => expect((await bed.done(['port', 'list'])).status).toBe(0), {
     timeout: 10_000,
@@ -38,6 +43,11 @@ async function ok(...args: string[]): Promise<string> {
   const { status, run } = await bed.done(args);
   expect([status, run.stderr]).toEqual([0, '']);
   return run.text;
+}
+
+async function pidOf(task: string): Promise<number> {
+  const [{ tasks }] = JSON.parse(await ok('ps', '--json')) as [{ tasks: { name: string; pid: number }[] }];
+  return tasks.find(({ name }) => name === task)?.pid as number;
 }
 
 interface PortJson {
@@ -85,7 +95,7 @@ function resources(): string[] {
   return ['b', 'm', 'c'].flatMap((part) => readdirSync(join(bed.base, lab as string, part))).sort();
 }
 
-describe('l4lab stats and capture', () => {
+describe('l4lab stats and capture', { timeout: 60_000 }, () => {
   it('agree with every frame that was sent, dropped and received', async () => {
     await startSwitches('');
     await ok('port', 'add', 'src', 'mac=02:00:00:00:00:01');
@@ -180,7 +190,7 @@ describe('l4lab stats and capture', () => {
   });
 });
 
-describe('a capture whose reader', () => {
+describe('a capture whose reader', { timeout: 60_000 }, () => {
   it('is slow loses frames of the capture alone, and says how many', async () => {
     await startSwitches('');
     await ok('port', 'add', 'src');
@@ -205,32 +215,38 @@ describe('a capture whose reader', () => {
     }
   });
 
-  it('stands still costs a download neither a byte nor its speed', async () => {
+  it('stands still costs a download neither a byte nor its speed', { timeout: 120_000 }, async () => {
     const web = await WebServer.start();
-    const size = 48 * MIB;
+    const size = 24 * MIB;
+    const wanted = { status: 0, sha256: await hashOfFile(size) };
     /** Milliseconds for the second half, with captures that stand still meanwhile. */
     const secondHalf = async (captures: number): Promise<number> => {
-      const download = new Download(bed, web.port, size);
-      await download.reached(MIB);
-      const stopped = await Promise.all(
-        Array.from({ length: captures }, () => capturing('[0]', 'ixl-e1000')),
-      );
-      for (const { child } of stopped) child.kill('SIGSTOP');
-      await download.reached(size / 2);
-      const begin = performance.now();
-      const end = await download.end();
-      const ms = performance.now() - begin;
-      expect(end).toEqual({ status: 0, sha256: await hashOfFile(size) });
-      for (const { child } of stopped) child.kill('SIGCONT');
-      for (const { exit } of stopped) expect(await exit).toBe(0);
-      return ms;
+      const stopped: Run[] = [];
+      const awaits = `go${captures}`;
+      try {
+        const download = new Download(bed, web.port, size, { awaits });
+        await vi.waitFor(async () => expect(await ports()).toHaveProperty('[0]'), { timeout: 30_000 });
+        for (let n = 0; n < captures; n++) stopped.push(await capturing('[0]', 'ixl-e1000'));
+        for (const { child } of stopped) child.kill('SIGSTOP');
+        bed.file(awaits, '');
+        await download.reached(size / 2);
+        const begin = performance.now();
+        expect(await download.end()).toEqual(wanted);
+        return performance.now() - begin;
+      } finally {
+        for (const { child } of stopped) child.kill('SIGCONT');
+        for (const { exit } of stopped) expect(await exit).toBe(0);
+      }
     };
-    const alone = await secondHalf(0);
-    const watched = await secondHalf(2);
-    // Copying takes its share; waiting for a reader would take for ever.
-    expect(watched / alone).toBeLessThan(5);
-    await web.close();
-  }, 60_000);
+    try {
+      const alone = await secondHalf(0);
+      const watched = await secondHalf(2);
+      // Copying takes its share; waiting for a reader would take for ever.
+      expect(watched / alone).toBeLessThan(5);
+    } finally {
+      await web.close();
+    }
+  });
 
   it('is killed leaves nothing behind, and the port can be captured again', async () => {
     await startSwitches('');
@@ -257,7 +273,7 @@ describe('a capture whose reader', () => {
   });
 });
 
-describe('l4lab port', () => {
+describe('l4lab port', { timeout: 60_000 }, () => {
   it('adds a port for a program that loses its device when the port is deleted; others go on', async () => {
     const lab = await startSwitches('');
     await ok('port', 'add', 'other', 'vlan=access=7');
@@ -266,13 +282,36 @@ describe('l4lab port', () => {
       /^Created port 'victim' \(1\), MAC .*\nTask 'frame_client.js' runs on port 'victim'/,
     );
     await lab.saw(/sink has buffers/);
-    expect(await ok('port', 'list')).toMatch(/1 {2}victim +port +\S+ +native +ready +frame_client.js\n/);
+    expect(await ok('port', 'list')).toMatch(/1 {2}victim +port +\S+ +native +up +ready +frame_client.js\n/);
     expect(await ok('port', 'del', 'victim')).toMatch(/task 'frame_client.js' has lost its network/);
     await lab.saw(/frame_cl\| .*Cannot use "virtnet" any more as its server has given it up/);
     expect(Object.keys(await ports())).toEqual(['other']);
     const short = await ok('port', 'add', 'short', '--wait', '--run', 'rom/frame_client.js send 3 60');
     expect(short).toContain("port 'short'");
     await vi.waitFor(async () => expect(Object.keys(await ports())).toEqual(['other']), { timeout: 10_000 });
+  });
+
+  it('takes links down and up', async () => {
+    await startSwitches('');
+    await ok('port', 'add', 'src');
+    await ok('port', 'add', 'dst');
+    expect(await ok('port', 'link', 'src', 'down')).toMatch(/^Link down at port 'src' \(0\)/);
+    const run = await capturing('src', '-w', '-');
+    await ok('port', 'run', '--wait', 'src', 'rom/frame_client.js', 'send', '5', '60');
+    expect(await ports()).toMatchObject({
+      src: { link: 'down', in: { packets: 5 }, drops: [{ reason: 'link_down', direction: 'in', count: 5 }] },
+      dst: { link: 'up', out: { packets: 0 }, drops: [] },
+    });
+    await ok('port', 'link', 'src', 'up');
+    await ok('port', 'link', 'dst', 'down');
+    await ok('port', 'run', '--wait', 'src', 'rom/frame_client.js', 'send', '7', '60');
+    expect(await ports()).toMatchObject({
+      src: { link: 'up', in: { packets: 12 }, drops: [{ count: 5 }] },
+      dst: { link: 'down', drops: [{ reason: 'link_down', direction: 'out', count: 7 }] },
+    });
+    await interrupt(run);
+    const dropped = parse(run.stdout).packets.filter(({ comment }) => comment.includes('link_down'));
+    expect(dropped).toHaveLength(5);
   });
 
   it('refuses with a sentence what cannot be', async () => {
@@ -282,6 +321,7 @@ describe('l4lab port', () => {
       [['port', 'add', 'one'], /Cannot create port 'one' as its name must not be in use/],
       [['port', 'add', 'two', 'vlan=access=4095'], /VLAN access port id '4095': it must be 1..4094/],
       [['port', 'del', 'two'], /Cannot find port 'two' .*it has 'one' \(0\)/],
+      [['port', 'link', 'one', 'off'], /must be up or down: current value is 'off'/],
       [['port', 'run', 'one', '--wait', 'rom/curl'], /options must stand before the port/],
       [['capture', 'two'], /Cannot find port 'two' .*it has 'one' \(0\)/],
       [['capture', 'one', '-w', '/none/x'], /\/none\/x/],
@@ -295,7 +335,7 @@ describe('l4lab port', () => {
   });
 });
 
-describe('labs and switches', () => {
+describe('labs and switches', { timeout: 60_000 }, () => {
   it('several switches are told apart by their tasks and by their ports', async () => {
     await startSwitches('', '-p 2');
     await ok('port', 'add', '--switch', 'l4vio_switch-2', 'there');
@@ -311,6 +351,60 @@ describe('labs and switches', () => {
     expect(await ok('port', 'del', 'there')).toMatch(/Removed port 'there'/);
   });
 
+  it('a switch that was killed and is started again is found again, also by those who watch', async () => {
+    const lab = await startSwitches({ run: ['--restart', 'l4vio_switch=always'] }, '');
+    await ok('port', 'add', 'before');
+    const watched = bed.l4lab(['stats', '--watch', '--json', '--interval', '0.2']);
+    await watched.saw(/"name":"before"/);
+    const run = await capturing('before', '-w', '-');
+    process.kill(await pidOf('l4vio_switch'), 'SIGKILL');
+    expect(await run.exit).toBe(0);
+    expect(run.stderr).toMatch(/switch 'l4vio_switch' is gone/);
+    await watched.saw(/"ports":\[\]/);
+    await vi.waitFor(async () => expect((await bed.done(['port', 'add', 'after'])).status).toBe(0), {
+      timeout: 10_000,
+    });
+    await watched.saw(/"name":"after"/);
+    expect(Object.keys(await ports())).toEqual(['after']);
+    lab.child.kill('SIGTERM');
+    expect(await watched.exit).toBe(0);
+    expect(watched.stderr).toMatch(/lab \w+ has ended/);
+    await lab.exit;
+    expect([bed.files(), bed.processes()]).toEqual([[], []]);
+  });
+
+  it('components of a broker are reached as well, by its directory wherever it is', async () => {
+    const dir = join(bed.base, 'elsewhere', 'broker');
+    mkdirSync(join(bed.base, 'elsewhere'), { mode: 0o700 });
+    const script = bed.file(
+      'switch.cfg',
+      'local ld = require("L4").default_loader\nlocal c = ld:new_channel(); ld:start({ caps = { svr = c:svr() } }, "rom/l4vio_switch")\n',
+    );
+    const broker = bed.l4lab(['broker', script, '--run-dir', dir, ...PROGRAMS]);
+    const component = (task: string) => bed.l4lab(['component', task, '--run-dir', dir]);
+    const first = component('l4vio_switch');
+    await first.saw(/Hello from l4virtio switch/);
+    const add = async (name: string) => (await bed.done(['port', 'add', name, '--lab', dir])).status;
+    await vi.waitFor(async () => expect(await add('one')).toBe(0), { timeout: 10_000 });
+    const sender = await ok('port', 'run', '--lab', dir, 'one', 'rom/frame_client.js', 'send', '9', '60');
+    expect(sender).toContain('start it with l4lab component frame_client.js');
+    expect(await component('frame_client.js').exit).toBe(0);
+    expect(await ok('stats', '--lab', dir, '--interval', '0')).toMatch(/one +port +\S+ +native +up +\S+ +9 /);
+    first.child.kill('SIGKILL');
+    await first.exit;
+    const gone = await bed.done(['port', 'list', '--lab', dir]);
+    expect([gone.status, gone.run.stderr]).toEqual([
+      2,
+      expect.stringMatching(/Cannot find a switch in lab broker/),
+    ]);
+    const second = component('l4vio_switch');
+    await vi.waitFor(async () => expect(await add('two')).toBe(0), { timeout: 10_000 });
+    expect(await ok('port', 'list', '--lab', dir)).toMatch(/^SWITCH.*\n\S+ +0 {2}two .*\n$/);
+    for (const { child } of [second, broker]) child.kill('SIGTERM');
+    await Promise.all([second.exit, broker.exit]);
+    expect([existsSync(dir), bed.processes()]).toEqual([false, []]);
+  });
+
   it('a lab without a switch, a switch that stands still, and no lab are told in two seconds', async () => {
     expect((await bed.done(['stats'])).run.stderr).toMatch(/Cannot find a lab as none is running/);
     const empty = bed.l4lab(['run', bed.file('empty.cfg', 'print("empty")'), ...PROGRAMS]);
@@ -321,8 +415,7 @@ describe('labs and switches', () => {
     empty.child.kill('SIGTERM');
     await empty.exit;
     await startSwitches('');
-    const [{ tasks }] = JSON.parse(await ok('ps', '--json')) as [{ tasks: { name: string; pid: number }[] }];
-    const pid = tasks.find(({ name }) => name === 'l4vio_switch')?.pid as number;
+    const pid = await pidOf('l4vio_switch');
     process.kill(pid, 'SIGSTOP');
     for (const args of [['stats'], ['capture', 'x'], ['port', 'list']]) {
       const { status, run } = await bed.done(args);
