@@ -5,6 +5,7 @@
  * every packet. Mistakes of the user throw OptionError; what the original ignored silently comes back as a warning.
  */
 import { parseArgs } from 'node:util';
+import { MAX_MTU, MIN_MTU } from '#common/vnet/net_config';
 import { type PortSpec, parseNicArguments, parseTunnelArguments } from './factory_args.ts';
 import { addStorm } from './limit_args.ts';
 import type { StormLimit } from './limits.ts';
@@ -36,6 +37,8 @@ export interface Options {
   readonly nics: readonly NicChoice[];
   /** VXLAN ports without a client. */
   readonly tunnels: readonly PortSpec[];
+  /** MTU to offer at ports without one of their own, in bytes behind the Ethernet header. */
+  readonly mtu?: number | undefined;
   /** Seconds after which an address that was not seen is forgotten; 0: never. */
   readonly macAge: number;
   /** Storm control of ports that have none of their own. */
@@ -74,6 +77,7 @@ export const USAGE = `Usage: l4vio_switch [options]
       --vxlan vni=N,remote=ADDRESS[:PORT][,KEY=VALUE...]
                          a port to the same network in other switches (remote= for each); also name=, vlan=, local=,
                          port=, rate-in=, rate-out=, storm= (repeatable)
+      --mtu BYTES        offer this MTU at ports without mtu= (${MIN_MTU}..${MAX_MTU}; default: none is offered)
       --mac-age SECONDS  forget addresses that were not seen for so long (default 0: never)
       --storm [K=]FRAMES storm control of ports without storm=: frames per second, also of one kind K
                          (broadcast, multicast, unknown; repeatable)
@@ -91,6 +95,7 @@ const SPEC = {
   ixl: { type: 'string' },
   nic: { type: 'string' },
   vxlan: { type: 'string' },
+  mtu: { type: 'string' },
   'mac-age': { type: 'string' },
   storm: { type: 'string' },
   help: { type: 'boolean', short: 'h' },
@@ -106,6 +111,7 @@ export function parseOptions(args: readonly string[]): Options {
     ixl: 'task' as IxlMode,
     nics: [] as NicChoice[],
     tunnels: [] as PortSpec[],
+    mtu: undefined as number | undefined,
     macAge: 0,
     storm: undefined as StormLimit | undefined,
     help: false,
@@ -127,6 +133,7 @@ export function parseOptions(args: readonly string[]): Options {
     else if (token.name === 'ixl') options.ixl = parseIxl(value);
     else if (token.name === 'nic') options.nics.push(parseNic(value, options.nics));
     else if (token.name === 'vxlan') options.tunnels.push(parseVxlan(value));
+    else if (token.name === 'mtu') options.mtu = parseMtu(value);
     else if (token.name === 'mac-age') options.macAge = parseMacAge(value);
     else if (token.name === 'storm') options.storm = parseStorm(value, options.storm);
     else if (token.name === 'help') options.help = true;
@@ -209,6 +216,14 @@ function parseVxlan(text: string): PortSpec {
   } catch (cause) {
     throw new OptionError(`Cannot use --vxlan ${text}: ${(cause as Error).message}`, { cause });
   }
+}
+
+function parseMtu(text: string): number {
+  const mtu = decimal(text);
+  if (mtu >= MIN_MTU && mtu <= MAX_MTU) return mtu;
+  throw new OptionError(
+    `Cannot offer an MTU as it must be ${MIN_MTU}..${MAX_MTU} bytes: current value is '${text}'`,
+  );
 }
 
 function parseMacAge(text: string): number {

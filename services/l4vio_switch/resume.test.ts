@@ -13,7 +13,6 @@ import { Factory, Meta, Parent } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { journalPath, type KeptRecord, PortJournal } from './journal.ts';
 import { formatMac } from './mac_address.ts';
-import type { Port } from './port_list.ts';
 import { releaseLost, restorePorts } from './resume.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
@@ -214,7 +213,7 @@ describe('a switch that is started again', () => {
     const second = await begin();
     expect([facts(second), second.lines]).toEqual([before, []]);
     expect(before.map(({ kind }) => kind)).toEqual(['port', 'mirror', 'vxlan']);
-    expect(second.lan.ports.mirrorsOf(second.lan.ports.get(0) as Port)).toEqual([1]);
+    expect(second.lan.ports.mirrored()[0]).toMatchObject({ port: { number: 0 }, mirrors: [1] });
   });
 
   it('keeps nothing when it ends in order', async () => {

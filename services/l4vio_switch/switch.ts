@@ -50,7 +50,7 @@ export interface SwitchOptions extends Pick<Options, 'ports' | 'queueSize' | 'as
   /** Storm control of ports that have none of their own. */
   readonly storm?: StormLimit | undefined;
   /** MTU that ports without one of their own offer, in bytes behind the Ethernet header; default: none is offered. */
-  readonly mtu?: number;
+  readonly mtu?: number | undefined;
   /** Which dataspaces clients may register; default all. */
   readonly accepts?: (memory: SharedMemoryRef) => boolean;
 }
