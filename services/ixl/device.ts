@@ -52,6 +52,7 @@ export abstract class IxlDevice {
   readonly #adaptive: AdaptiveIrq[];
   #closed = false;
   #gone = false;
+  #onGone: () => void = () => {};
 
   constructor(parts: DeviceParts) {
     this.#parts = parts;
@@ -221,15 +222,24 @@ export abstract class IxlDevice {
 
   /** Asks the device whether it is still there; reads a register. */
   isGone(): boolean {
-    if (!this.#gone && !this.answers()) this.#gone = true;
+    if (!this.#gone && !this.answers()) this.markGone();
     return this.#gone;
   }
 
   /** False when a register that is never all ones reads so. */
   protected abstract answers(): boolean;
 
-  protected markGone(): void {
+  /** Calls `listener` when the device is found gone, once; now if it is known already. */
+  onGone(listener: () => void): void {
+    this.#onGone = listener;
+    if (this.#gone) listener();
+  }
+
+  /** The device will not answer any more: its process has ended, or another driver has got it. */
+  markGone(): void {
+    if (this.#gone) return;
     this.#gone = true;
+    this.#onGone();
   }
 
   /**

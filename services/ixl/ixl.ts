@@ -71,7 +71,7 @@ async function bringUp(
     const dma = await DmaMemories.create(env, context.vbus, pci);
     held.push(dma);
     const icu = irqMode(cfg.irqTimeoutMs) === 'disable' ? undefined : await openIcu(context, cfg.numRxQueues);
-    return await driver.create({
+    const device = await driver.create({
       cfg,
       memory: env.arena,
       mmio: registers.mmio,
@@ -87,6 +87,8 @@ async function bringUp(
       clock: systemClock,
       release,
     });
+    registers.watch(() => device.markGone());
+    return device;
   } catch (err) {
     await release();
     throw err;

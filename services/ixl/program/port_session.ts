@@ -25,7 +25,7 @@ const QUEUE_SIZE = 256;
 const WANTED = featureSet(NET_F_MAC, F_EVENT_IDX);
 /** How often it is checked that the machine is still there. */
 const HEARTBEAT_MS = 5000;
-/** Within this time after the switch's end we would be told to end as well, if the lab ends. */
+/** Within this time after the end of switch or machine we would be told to end as well, if the lab ends. */
 const LAB_END_MS = 300;
 /** A switch that needs this many resets will need the next one, too. */
 const MAX_RESETS = 10;
@@ -77,7 +77,9 @@ export class PortSession {
     const { signal } = this.#env;
     if (signal.aborted) return;
     const connection = await this.#connect();
-    const heartbeat = setInterval(() => this.#checkNic(), this.#heartbeatMs);
+    // Its process has ended: told at once. It is there and does not answer: found out.
+    this.#nic.onGone(() => void this.#endSoon(deviceGone()));
+    const heartbeat = setInterval(() => this.#nic.isGone(), this.#heartbeatMs);
     const onAbort = (): void => this.#end(undefined);
     signal.addEventListener('abort', onAbort);
     this.#nic.rebindRecvIrq(0, this.#kick);
@@ -169,14 +171,14 @@ export class PortSession {
     this.counters.dropped += dropped;
   }
 
-  #checkNic(): void {
-    if (this.#nic.isGone()) this.#end(deviceGone());
-  }
-
-  /** The switch has given the port up, or has ended: maybe with the whole lab, and then it is our turn in a moment. */
   async #onPortGone(error: L4Error): Promise<void> {
     if (error.code === DEVICE_CLOSED) return this.#end(undefined);
+    await this.#endSoon(portGone(error));
+  }
+
+  /** A peer has ended: maybe with the whole lab, and then it is our turn in a moment. */
+  async #endSoon(reason: L4Error): Promise<void> {
     await sleep(LAB_END_MS, undefined, { signal: this.#env.signal }).catch(() => {});
-    this.#end(this.#env.signal.aborted ? undefined : portGone(error));
+    this.#end(this.#env.signal.aborted ? undefined : reason);
   }
 }
