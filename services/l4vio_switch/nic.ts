@@ -61,9 +61,11 @@ export async function startNicTask(
         capability,
         identify: (name, mac) => {
           port = identify(lan, mounted, name, mac);
+          env.health?.set('NIC');
         },
         unmount: (free) => {
           gate.destroy(capability);
+          env.health?.set('NIC', free ? undefined : 'its NIC is down');
           if (free) lan.removePort(mounted.number);
           else lan.silenceNic(mounted.number);
         },

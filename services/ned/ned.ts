@@ -87,6 +87,7 @@ export class Ned {
     this.#references = new References(this.#ipc);
     this.#commands = new CommandServer(this.#ipc, (event) => this.#post(() => event));
     this.#state = { state: 'loading', name: options.script ?? '', error: '' };
+    env.health?.set('script', 'its script runs');
     this.#tasks = new Tasks({
       backend,
       sink,
@@ -200,6 +201,7 @@ export class Ned {
     if (this.#state.state === 'failed') return;
     this.#state.state = state;
     this.#state.error = error;
+    this.#env.health?.set('script', state === 'failed' ? `the script failed: ${error}` : undefined);
     this.#tasks.changed();
     if (state !== 'loading') void this.#external?.launches.settle();
   }

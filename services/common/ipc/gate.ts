@@ -63,9 +63,11 @@ export class Gate {
   /** Resolved by the first `setRoot`: calls that come between the binding and it wait. */
   #rootSet: Promise<void>;
   #haveRoot: () => void = () => {};
+  readonly #onServing: (serving: boolean) => void;
   #closed = false;
 
-  private constructor(end: ServerEnd, path: string) {
+  private constructor(end: ServerEnd, path: string, onServing: (serving: boolean) => void) {
+    this.#onServing = onServing;
     this.#end = end;
     this.#path = path;
     this.#socket = new Router({
@@ -81,9 +83,13 @@ export class Gate {
     this.#replies = new SendQueue(this.#socket, () => {});
   }
 
-  /** Binds the gate's socket at `path`. Calls to the gate itself wait for `setRoot`. */
-  static async bind(end: ServerEnd, path: string): Promise<Gate> {
-    const gate = new Gate(end, path);
+  /** Binds the gate's socket at `path`. Calls to the gate itself wait for `setRoot`, which calls `onServing`. */
+  static async bind(
+    end: ServerEnd,
+    path: string,
+    onServing: (serving: boolean) => void = () => {},
+  ): Promise<Gate> {
+    const gate = new Gate(end, path, onServing);
     rmSync(`${path}.dead`, { force: true });
     await gate.#socket.bind(`ipc://${path}`);
     void gate.#serve();
@@ -94,11 +100,13 @@ export class Gate {
   setRoot(bindings: readonly Binding[], rights = RIGHTS_ALL): void {
     this.#objects.set(0, this.#makeObject(0, bindings, { rights }));
     this.#haveRoot();
+    this.#onServing(true);
   }
 
   /** Takes away what stands behind the gate itself: calls to it wait for the next `setRoot`. */
   clearRoot(): void {
     this.#objects.delete(0);
+    this.#onServing(false);
     this.#rootSet = new Promise((resolve) => {
       this.#haveRoot = resolve;
     });

@@ -19,6 +19,8 @@ export interface IpcOptions {
   readonly onWaiting?: (text: string) => void;
   /** How messages call a gate; default its first digits. */
   readonly nameOf?: (gate: string) => string | undefined;
+  /** Told when a gate of ours begins to answer calls, or ceases to. */
+  readonly onServing?: (gate: string, serving: boolean) => void;
 }
 
 /** Where a gate's server listens. */
@@ -74,7 +76,10 @@ export class Ipc {
 
   /** Becomes the server of a gate. */
   async serve(end: ServerEnd): Promise<Gate> {
-    const gate = await Gate.bind(end, gatePath(this.#options.runDir, end.gate));
+    const { runDir, onServing } = this.#options;
+    const gate = await Gate.bind(end, gatePath(runDir, end.gate), (serving) =>
+      onServing?.(end.gate, serving),
+    );
     this.#gates.push(gate);
     return gate;
   }

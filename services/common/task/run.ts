@@ -15,6 +15,7 @@ import { Doorbells } from '#common/shm/doorbell';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import type { Program, TaskEnv } from './env.ts';
 import { Files } from './files.ts';
+import type { Health } from './health.ts';
 import { flush, outputTo } from './output.ts';
 
 /** Status of a task that ended by an uncaught error, as on L4Re. */
@@ -29,8 +30,13 @@ class NotLoadableError extends Error {
   override readonly name = 'NotLoadableError';
 }
 
-/** Runs the record's program to its end and returns its exit status. Never throws. */
-export async function runTask(record: m.LaunchRecord, runDir: string, signal: AbortSignal): Promise<number> {
+/** Runs the record's program to its end and returns its exit status. Never throws. `health` learns how it does. */
+export async function runTask(
+  record: m.LaunchRecord,
+  runDir: string,
+  signal: AbortSignal,
+  health?: Health,
+): Promise<number> {
   const caps = new Map<string, Capability>();
   const serverEnds = new Map<string, ServerEnd>();
   for (const { name: given, client, server } of record.capabilities) {
@@ -43,6 +49,7 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
     task: record.task,
     onWaiting: (text) => console.error(text),
     nameOf: (gate) => nameOf(record, gate),
+    onServing: (gate, serving) => noteServing(record, health, gate, serving),
   });
   const files = new Files(ipc, caps);
   let release = () => ipc.close();
@@ -72,12 +79,16 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
       parent: (record.parent ?? undefined) as Capability | undefined,
       memAlloc: (record.memAlloc ?? undefined) as Capability | undefined,
       external: record.launch !== '',
+      health,
       files,
       signal,
       stdout: outputTo(process.stdout),
       stderr: outputTo(process.stderr),
     };
-    return await program.main(env);
+    for (const { gate } of serverEnds.values()) noteServing(record, health, gate, false);
+    const status = program.main(env);
+    health?.set('start');
+    return await status;
   } catch (err) {
     // What a task was waiting for is abandoned when the task is to end: nothing to report.
     if (signal.aborted && err instanceof L4Error && err.code === CANCELED) return EXIT_TERMINATED;
@@ -86,6 +97,17 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
     release();
     await Promise.all([flush(process.stdout), flush(process.stderr)]);
   }
+}
+
+/** A gate that the task was given and does not serve is a problem. */
+function noteServing(
+  { capabilities }: m.LaunchRecord,
+  health: Health | undefined,
+  gate: string,
+  serving: boolean,
+): void {
+  const given = capabilities.find((cap) => cap.server?.gate === gate);
+  if (given) health?.set(`gate ${gate}`, serving ? undefined : `it does not serve '${given.name}' yet`);
 }
 
 /** How messages call a gate: ned, or the name that this task has a capability of it under. */

@@ -8,6 +8,8 @@
  */
 import { hostname } from 'node:os';
 import { L4Error } from '#common/ipc/errors';
+import { stateFile } from '#common/shm/run_dir';
+import { readProblem } from '#common/task/health';
 import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import type { ScriptState } from '../parent.ts';
@@ -100,6 +102,12 @@ export class Launches implements Starter {
   find(name: string): Task | undefined {
     const launch = this.#launches.get(name);
     return launch?.tasks.findLast((task) => task.state === 'running') ?? this.#context.tasks.find(name);
+  }
+
+  /** What the component that is this task says is wrong with it; undefined: nothing. */
+  problemOf(task: Task): string | undefined {
+    const entry = [...this.#instances.values()].find((other) => other.task === task);
+    return entry && readProblem(stateFile(this.#context.runDir, entry.instance.id));
   }
 
   /** All names, for messages. */
