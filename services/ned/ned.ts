@@ -79,6 +79,7 @@ export class Ned {
       runDir: env.runDir,
       task: env.task,
       nameOf: (gate) => this.#channels.describe(gate),
+      onServing: (gate, serving) => env.health?.serving(gate, serving),
       // A script's own waiting is reported with its line by script.ts.
       onWaiting: (text) => {
         if (!text.startsWith('Meta.')) this.#log.say(`Ned: ${text}`);

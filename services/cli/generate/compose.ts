@@ -4,10 +4,13 @@ import type { l4lab as m } from '../../../proto/gen/messages.js';
 import type { BrokerOptions } from '../broker.ts';
 import { UsageError } from '../problem.ts';
 import { labOptions } from '../run.ts';
-import { type Component, composeFile } from './compose_file.ts';
+import { type Component, composeFile, OTHER_SERVICES } from './compose_file.ts';
 import { recordedTasks } from './recorded.ts';
 
-export type ComposeOptions = Omit<BrokerOptions, 'runDir' | 'json'> & { readonly web?: string };
+export type ComposeOptions = Omit<BrokerOptions, 'runDir' | 'json'> & {
+  readonly web?: string;
+  readonly tap?: string;
+};
 
 /** The checkout, or the directory of the image: where `l4lab` is. */
 const ROOT = import.meta.dirname.replace(/(\/dist)?\/services\/cli\/generate$/, '');
@@ -24,7 +27,7 @@ export async function compose(
 ): Promise<number> {
   const tasks = await recordedTasks(labOptions(script, args, options));
   const components = tasks.flatMap(componentsOf);
-  checkNames(components, options.web);
+  checkNames(components);
   const { path, mounts, rom } = places(script, options.rom ?? []);
   const given = [
     ...pairs('--nic', options.nic),
@@ -33,7 +36,17 @@ export async function compose(
     ...pairs('-e', options.execute),
   ];
   const web = pairs('--web', options.web === undefined ? [] : [options.web]);
-  const command = ['l4lab', 'compose', ...pairs('--rom', options.rom), ...given, ...web, script, ...args];
+  const tap = pairs('--tap', options.tap === undefined ? [] : [options.tap]);
+  const command = [
+    'l4lab',
+    'compose',
+    ...pairs('--rom', options.rom),
+    ...given,
+    ...web,
+    ...tap,
+    script,
+    ...args,
+  ];
   const text = composeFile({
     command: command.map(quoted).join(' '),
     broker: ['broker', ...pairs('--rom', rom), ...given, path, ...args],
@@ -41,6 +54,7 @@ export async function compose(
     mounts,
     builds: process.cwd() === ROOT,
     ...(options.web === undefined ? {} : { web: options.web }),
+    ...(options.tap === undefined ? {} : { tap: tapScript(options.tap) }),
   });
   process.stdout.write(text);
   return 0;
@@ -56,8 +70,15 @@ function componentsOf({ name, argv, capabilities, served }: m.ITaskStatus): Comp
   return asks && !inProcess ? [task, { name: 'ixl', serves: true }] : [task];
 }
 
-function checkNames(components: readonly Component[], web: string | undefined): void {
-  const taken = new Set(['ned', ...(web === undefined ? [] : ['web'])]);
+/** Its container has nothing mounted. */
+function tapScript(script: string): string {
+  const path = relative(ROOT, resolve(script));
+  if (path.startsWith(IN_IMAGE)) return path;
+  throw new UsageError(`Cannot use --tap ${script} as it must be in the image: name a script in ${IN_IMAGE}`);
+}
+
+function checkNames(components: readonly Component[]): void {
+  const taken = new Set<string>(OTHER_SERVICES);
   for (const { name } of components) {
     const refuse = (rule: string) =>
       new UsageError(

@@ -39,7 +39,7 @@ export interface TaskEnv {
   /** Tasks are started by others (l4lab broker): a server that has ended may well come back. */
   readonly external: boolean;
   /** For what the program knows about itself; its gates are looked after. Unset when nobody asks. */
-  readonly health?: Pick<Health, 'set'> | undefined;
+  readonly health?: Pick<Health, 'set' | 'serving'> | undefined;
   /** The file system whose root are the named capabilities. */
   readonly files: Files;
   /** Aborted when the task is to end (SIGTERM): finish and return. */

@@ -13,6 +13,8 @@ const READY = 'ready';
 export class Health {
   readonly #paths: readonly string[];
   readonly #problems = new Map<string, string>();
+  /** Capability names of the gates that it is there for. */
+  readonly #gates = new Map<string, string>();
   readonly #timer: NodeJS.Timeout;
   #written = '';
   #warned = false;
@@ -33,6 +35,18 @@ export class Health {
     if (first === this.#written) return;
     this.#written = first;
     for (const path of this.#paths) this.#write(path);
+  }
+
+  /** The task is there to serve this gate: until it does it is not ready. `name` is that of the capability. */
+  expectGate(gate: string, name: string): void {
+    this.#gates.set(gate, name);
+    this.serving(gate, false);
+  }
+
+  /** A gate of the task begins to answer calls, or ceases to. */
+  serving(gate: string, serving: boolean): void {
+    const name = this.#gates.get(gate);
+    if (name !== undefined) this.set(`gate ${gate}`, serving ? undefined : `it does not serve '${name}' yet`);
   }
 
   /** Why the task is not ready; undefined: it is. */

@@ -49,7 +49,7 @@ export async function runTask(
     task: record.task,
     onWaiting: (text) => console.error(text),
     nameOf: (gate) => nameOf(record, gate),
-    onServing: (gate, serving) => noteServing(record, health, gate, serving),
+    onServing: (gate, serving) => health?.serving(gate, serving),
   });
   const files = new Files(ipc, caps);
   let release = () => ipc.close();
@@ -85,7 +85,7 @@ export async function runTask(
       stdout: outputTo(process.stdout),
       stderr: outputTo(process.stderr),
     };
-    for (const { gate } of serverEnds.values()) noteServing(record, health, gate, false);
+    for (const [name, { gate }] of serverEnds) health?.expectGate(gate, name);
     const status = program.main(env);
     health?.set('start');
     return await status;
@@ -97,17 +97,6 @@ export async function runTask(
     release();
     await Promise.all([flush(process.stdout), flush(process.stderr)]);
   }
-}
-
-/** A gate that the task was given and does not serve is a problem. */
-function noteServing(
-  { capabilities }: m.LaunchRecord,
-  health: Health | undefined,
-  gate: string,
-  serving: boolean,
-): void {
-  const given = capabilities.find((cap) => cap.server?.gate === gate);
-  if (given) health?.set(`gate ${gate}`, serving ? undefined : `it does not serve '${given.name}' yet`);
 }
 
 /** How messages call a gate: ned, or the name that this task has a capability of it under. */
