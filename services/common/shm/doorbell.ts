@@ -9,6 +9,7 @@ import { L4Error } from '#common/ipc/errors';
 import * as libc from './libc.ts';
 import { EndWatch, Lifeline } from './lifeline.ts';
 import { isRandomName, randomName } from './run_dir.ts';
+import { bindToProcess } from './sweep.ts';
 
 const ONE = Uint8Array.of(1);
 const DRAIN = new Uint8Array(64);
@@ -28,6 +29,7 @@ export class Doorbell {
     this.#path = join(dir, name);
     libc.mkfifo(this.#path, 0o600);
     this.#fd = openSync(this.#path, constants.O_RDWR | constants.O_NONBLOCK);
+    bindToProcess(this.#fd);
   }
 
   /** Calls `onRing` from the event loop after one or more rings; they are drained by then. Once per doorbell. */

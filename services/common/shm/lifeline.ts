@@ -7,6 +7,7 @@ import { closeSync, constants, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import * as libc from './libc.ts';
 import { isRandomName } from './run_dir.ts';
+import { bindToProcess } from './sweep.ts';
 
 const SOME_BYTES = new Uint8Array(64);
 
@@ -26,6 +27,7 @@ export class Lifeline {
     libc.mkfifo(this.#path, 0o600);
     // For reading as well: opening must not wait for the watcher, and its end must not concern us.
     this.#fd = openSync(this.#path, constants.O_RDWR | constants.O_NONBLOCK);
+    bindToProcess(this.#fd);
   }
 
   /** As the end of the process does it; the FIFO goes as well. */

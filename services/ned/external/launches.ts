@@ -9,6 +9,7 @@
 import { hostname } from 'node:os';
 import { L4Error } from '#common/ipc/errors';
 import { stateFile } from '#common/shm/run_dir';
+import { SETTLE_MS, sweep } from '#common/shm/sweep';
 import { readProblem } from '#common/task/health';
 import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
@@ -42,6 +43,7 @@ export class Launches implements Starter {
   /** Running since before ned was started, of launches that the script has yet to record. */
   readonly #adopted = new Map<string, { task: Task; instance: Instance }[]>();
   readonly #lost: string[] = [];
+  #sweeping: NodeJS.Timeout | undefined;
 
   constructor(context: LaunchesContext) {
     this.#context = context;
@@ -124,6 +126,7 @@ export class Launches implements Starter {
 
   /** ned ends, the components go on. */
   leave(): void {
+    clearTimeout(this.#sweeping);
     for (const { instance } of this.#instances.values()) instance.leave();
   }
 
@@ -253,8 +256,18 @@ export class Launches implements Starter {
     void instance.ended.then(() => {
       this.#instances.delete(instance.id);
       this.#store.remove(instance.id);
+      this.#sweepSoon();
       if (task.killed && launch && !launch.askedFor && !launch.scales) launch.withdrawn = true;
     });
+  }
+
+  /** A component that was killed leaves its files: a page here, its packet buffers there. */
+  #sweepSoon(): void {
+    if (this.#sweeping) return;
+    this.#sweeping = setTimeout(() => {
+      this.#sweeping = undefined;
+      sweep(this.#context.runDir);
+    }, 2 * SETTLE_MS).unref();
   }
 
   #replica(launch: Launch): Task {
