@@ -165,6 +165,11 @@ export function claimLab(dir: string, given: Given): OwnedLab {
   };
 }
 
+/** True when a broker runs in that directory whose secret was given to it: it does not lie there for others. */
+export function brokerKeepsSecret(dir: string): boolean {
+  return FileLock.isHeld(join(dir, LOCK)) && readRecord(dir)?.madeSecret === false;
+}
+
 /** A component's claim on its lab's directory; the last one that lets go of it removes the directory. */
 export function useLab(dir: string): { release(): void } {
   const path = resolve(dir);

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ENGINE = fileURLToPath(new URL('./engine.mjs', import.meta.url));
 /** The image under test. It stays after the tests, as its layers make the next build quick. */
-export const IMAGE = 'l4lab:test';
+export const IMAGE = process.env.L4LAB_TEST_IMAGE ?? 'l4lab:test';
 export const BASE = 'node:22-bookworm-slim';
 
 /** What every component gets: no root, no capability, no new privilege, nothing to write but a tmpfs. */
@@ -27,8 +27,23 @@ export interface Ended {
   readonly stderr: string;
 }
 
-async function run(command: string, args: readonly string[]): Promise<Ended> {
-  const child = spawn(command, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+export interface RunOptions {
+  readonly cwd?: string;
+  /** Beside the environment of the tests. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Runs a program to its end. */
+export async function run(
+  command: string,
+  args: readonly string[],
+  { cwd = ROOT, env = {} }: RunOptions = {},
+): Promise<Ended> {
+  const child = spawn(command, args, {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
   child.stdout.on('data', (data: Buffer) => stdout.push(data));
   child.stderr.on('data', (data: Buffer) => stderr.push(data));
