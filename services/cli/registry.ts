@@ -96,8 +96,9 @@ export function requirePrivate(dir: string): void {
   } catch (err) {
     if (!isSystemError(err)) throw err;
     if (err.code !== 'EEXIST') {
+      const readOnly = err.code === 'EROFS' ? 'give the container a tmpfs (--tmpfs /run/l4lab), or ' : '';
       throw new UsageError(
-        `Cannot use ${dir} for labs as it cannot be made: ${systemReason(err)}; set L4LAB_RUN_BASE to another directory on a tmpfs`,
+        `Cannot use ${dir} for labs as it cannot be made: ${systemReason(err)}; ${readOnly}set L4LAB_RUN_BASE to another directory on a tmpfs`,
       );
     }
   }

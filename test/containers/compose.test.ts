@@ -5,14 +5,14 @@ import { DockerComposeEnvironment, type StartedDockerComposeEnvironment, Wait } 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { directoryPage } from '../../services/web/site.ts';
 import { ComposeProject } from './compose_project.ts';
-import { buildImage, dockerOk, IMAGE, ROOT, whyNoCompose } from './docker.ts';
+import { buildImage, dockerOk, IMAGE, ROOT, skipReason } from './docker.ts';
 
 const REPLICAS = 4;
 const PAGE = directoryPage('/debian/');
 /** The engine's own helper for leftovers cannot be had without a registry; `down` is a test of ours. */
 process.env.TESTCONTAINERS_RYUK_DISABLED ??= 'true';
 
-const reason = await whyNoCompose();
+const reason = await skipReason();
 
 describe.skipIf(reason)('docker compose', { timeout: 120_000 }, () => {
   const project = ComposeProject.committed();

@@ -10,6 +10,8 @@ import { fileBlocks } from '../../services/web/site.ts';
 import { docker, dockerOk, type Ended, IMAGE, ROOT, run } from './docker.ts';
 
 const LIMIT_MS = 60_000;
+/** A receiver whose peer is gone without a word waits for ever; a download that takes longer is begun anew. */
+const MAX_TIME_S = 15;
 
 /** Hash of what the web servers have at /bytes/SIZE. */
 export function hashOfFile(size: number): string {
@@ -19,7 +21,7 @@ export function hashOfFile(size: number): string {
 }
 
 /** The documented script whose curls download a file and leave it in /tmp. */
-function downloadScript(size: number): string {
+function downloadScript(size: number, maxTimeS: number): string {
   return `local L4 = require("L4");
 local ld = L4.default_loader;
 local vbus = ld:new_channel();
@@ -27,7 +29,7 @@ ld:start({ caps = { sigma0 = L4.Env.sigma0; icu = L4.Env.icu; iommu = L4.Env.iom
 local vswitch = ld:new_channel();
 ld:start({ caps = { vbus = vbus, svr = vswitch:svr(); }, }, "rom/l4vio_switch");
 ld:start({ caps = { virtnet = function() return vswitch:create(0) end, etc = L4.Env.rom } },
-  "rom/curl -sS -o /tmp/file http://mirror/bytes/${size}", { IFCONFIG_IP4_vn0 = "dhcp" });
+  "rom/curl -sS -m ${maxTimeS} -o /tmp/file http://mirror/bytes/${size}", { IFCONFIG_IP4_vn0 = "dhcp" });
 `;
 }
 
@@ -74,12 +76,12 @@ export class ComposeProject {
   }
 
   /** Curls that download `size` bytes each at `rate` bytes a second. */
-  static async downloads(size: number, rate: number): Promise<ComposeProject> {
+  static async downloads(size: number, rate: number, maxTimeS = MAX_TIME_S): Promise<ComposeProject> {
     const dir = mkdtempSync(join(tmpdir(), 'l4lab-test-'));
     chmodSync(dir, 0o755);
     for (const name of ['ixl.vbus', 'resolv.conf'])
       cpSync(join(ROOT, 'deploy/labs/curl', name), join(dir, name));
-    writeFileSync(join(dir, 'net.cfg'), downloadScript(size));
+    writeFileSync(join(dir, 'net.cfg'), downloadScript(size, maxTimeS));
     const made = await run(join(ROOT, 'l4lab'), ['compose', '--web', 'mirror', 'net.cfg'], { cwd: dir });
     if (made.status !== 0) throw new Error(made.stderr);
     writeFileSync(join(dir, 'docker-compose.yml'), made.stdout);

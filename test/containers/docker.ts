@@ -70,12 +70,9 @@ export async function dockerOk(...args: string[]): Promise<string> {
  */
 export async function whyNoContainers(): Promise<string | undefined> {
   if (process.env.L4LAB_CONTAINERS === 'required') return undefined;
-  const answer = await docker('version', '--format', '{{.Server.Version}}').catch((err: Error) => ({
-    status: 1,
-    stderr: err.message,
-  }));
-  if (answer.status === 0) return undefined;
-  return `no container engine answers (${answer.stderr.trim().split('\n').at(-1)}); node test/containers/engine.mjs start`;
+  const { status, stderr } = await run(process.execPath, [ENGINE, 'check']);
+  if (status === 0) return undefined;
+  return `${stderr.trim().replace(/^engine: /, '')}; node test/containers/engine.mjs start`;
 }
 
 /** Why `docker compose` cannot be used; undefined when it can. The old stand-alone program is not enough. */
@@ -86,6 +83,13 @@ export async function whyNoCompose(): Promise<string | undefined> {
   const problem = 'docker has no compose plugin: node test/containers/engine.mjs start, then eval its env';
   if (process.env.L4LAB_CONTAINERS === 'required') throw new Error(problem);
   return problem;
+}
+
+/** `whyNoCompose`, and says so: a run that skips tests must not look like one that passed them. */
+export async function skipReason(): Promise<string | undefined> {
+  const reason = await whyNoCompose();
+  if (reason) console.warn(`test/containers: skipped as ${reason}`);
+  return reason;
 }
 
 /** Builds the image; layers that are there already are reused. */

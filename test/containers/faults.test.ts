@@ -2,13 +2,14 @@
  * Each component is killed, paused and restarted during a download of 64 MiB: the file has the right hash in
  * the end, and nobody else was touched.
  *
- * "In the end": a download survives the end of ned, io and the driver. That of the switch or the machine may
- * end its connection; curl then fails, says so, and the engine starts it again (restart: on-failure).
+ * "In the end": a download survives the end of ned, io and the driver. The end of the machine takes the far end of
+ * the connection with it, that of the switch the port: curl then fails, at the latest by its -m 15, and the
+ * engine starts it again (restart: on-failure).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ComposeProject, hashOfFile } from './compose_project.ts';
-import { buildImage, dockerOk, whyNoCompose } from './docker.ts';
+import { buildImage, dockerOk, skipReason } from './docker.ts';
 
 const SIZE = 64 * 2 ** 20;
 const RATE = 20 * 2 ** 20;
@@ -31,7 +32,7 @@ const FAULTS: Readonly<Record<string, (container: string) => Promise<void>>> = {
   },
 };
 
-const reason = await whyNoCompose();
+const reason = await skipReason();
 
 describe.skipIf(reason)('a download of 64 MiB', { timeout: 90_000 }, () => {
   let project: ComposeProject;
@@ -42,7 +43,6 @@ describe.skipIf(reason)('a download of 64 MiB', { timeout: 90_000 }, () => {
     hash = hashOfFile(SIZE);
     project = await ComposeProject.downloads(SIZE, RATE);
     await project.ok('up', '--detach');
-    if (process.env.DBG) console.log('up', project.name);
     expect(await project.success(await project.container('curl'))).toContain(hash);
   }, 600_000);
   afterAll(async () => {

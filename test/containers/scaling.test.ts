@@ -1,19 +1,19 @@
 /** Ports of a running lab come and go with traffic on the others: 1 to 8 to 2 curls. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ComposeProject, hashOfFile } from './compose_project.ts';
-import { buildImage, dockerOk, whyNoCompose } from './docker.ts';
+import { buildImage, dockerOk, skipReason } from './docker.ts';
 
 const SIZE = 32 * 2 ** 20;
 /** Of each download: long enough for seven further containers to start on a busy machine. */
 const RATE = 2 ** 20;
-const reason = await whyNoCompose();
+const reason = await skipReason();
 
 describe.skipIf(reason)('scaling curl from 1 to 8 to 2', { timeout: 120_000 }, () => {
   let project: ComposeProject;
 
   beforeAll(async () => {
     await buildImage();
-    project = await ComposeProject.downloads(SIZE, RATE);
+    project = await ComposeProject.downloads(SIZE, RATE, 120);
   }, 600_000);
   afterAll(async () => {
     expect(await project?.down()).toEqual([]);
