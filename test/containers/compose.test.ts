@@ -93,10 +93,10 @@ describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () =>
         .up();
     labs.push(...(await Promise.all([start(), start()])));
     const [first, second] = labs as [StartedDockerComposeEnvironment, StartedDockerComposeEnvironment];
-    for (const lab of labs) expect(await printed(lab)).toContain(PAGE);
+    for (const lab of labs) expect(await printed(lab)).toContain(PAGE.trim());
     await labs.shift()?.down({ removeVolumes: false });
     expect(first).not.toBe(second);
     await second.getContainer('curl-1').restart();
-    expect((await printed(second)).split(PAGE)).toHaveLength(3);
+    expect((await printed(second)).split(PAGE.trim())).toHaveLength(3);
   });
 });

@@ -9,9 +9,9 @@ import { createInterface } from 'node:readline';
 import { fileBlocks } from '../../services/web/site.ts';
 import { docker, dockerOk, type Ended, IMAGE, ROOT, run } from './docker.ts';
 
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 90_000;
 /** A receiver whose peer is gone without a word waits for ever; a download that takes longer is begun anew. */
-const MAX_TIME_S = 15;
+const MAX_TIME_S = 25;
 
 /** Hash of what the web servers have at /bytes/SIZE. */
 export function hashOfFile(size: number): string {
@@ -137,7 +137,8 @@ export class ComposeProject {
       // It may have ended before there was anybody to tell.
       const state = await dockerOk('inspect', '--format', format, container);
       if (state !== 'exited 0') await watch.saw(/^0$/);
-      return (await docker('logs', container)).stdout;
+      const { stdout, stderr } = await docker('logs', container);
+      return stdout + stderr;
     } catch (err) {
       const { stdout, stderr } = await this.try('logs', '--tail', '40');
       throw new Error(`${(err as Error).message}\n${stdout}${stderr}`);

@@ -3,7 +3,7 @@
  * the end, and nobody else was touched.
  *
  * "In the end": a download survives the end of ned, io and the driver. The end of the machine takes the far end of
- * the connection with it, that of the switch the port: curl then fails, at the latest by its -m 15, and the
+ * the connection with it, that of the switch the port: curl then fails, at the latest by its -m 25, and the
  * engine starts it again (restart: on-failure).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -34,7 +34,7 @@ const FAULTS: Readonly<Record<string, (container: string) => Promise<void>>> = {
 
 const reason = await skipReason();
 
-describe.skipIf(reason)('a download of 64 MiB', { timeout: 90_000 }, () => {
+describe.skipIf(reason)('a download of 64 MiB', { timeout: 120_000 }, () => {
   let project: ComposeProject;
   let hash: string;
 

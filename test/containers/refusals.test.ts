@@ -1,10 +1,10 @@
 /** Containers that cannot work: each says in one sentence why, and what to do. Nothing else is harmed. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ComposeProject } from './compose_project.ts';
-import { buildImage, CONFINED, Containers, docker, dockerOk, ROOT, skipReason } from './docker.ts';
+import { buildImage, CONFINED, Containers, docker, dockerOk, skipReason } from './docker.ts';
 
 const SECRET = 'ab'.repeat(16);
 const reason = await skipReason();
@@ -69,10 +69,14 @@ describe.skipIf(reason)('a component that the broker refuses', { timeout: 60_000
   });
 
   it('of another version', async () => {
-    const path = join(scratch, 'package.json');
-    const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
-    writeFileSync(path, JSON.stringify({ ...manifest, version: '9.8.7' }), { mode: 0o644 });
-    const options = ['--env', `L4LAB_SECRET=${SECRET}`, '--volume', `${path}:/opt/l4lab/package.json:ro`];
+    const path = join(scratch, 'version.js');
+    writeFileSync(path, "export const VERSION = '9.8.7';\n", { mode: 0o644 });
+    const options = [
+      '--env',
+      `L4LAB_SECRET=${SECRET}`,
+      '--volume',
+      `${path}:/opt/l4lab/dist/services/common/version.js:ro`,
+    ];
     const { status, stderr } = await component(options, 'curl');
     expect(stderr).toMatch(
       /must be of the same version: the broker on \w+ is l4lab [\d.]+, this component is l4lab 9\.8\.7/,

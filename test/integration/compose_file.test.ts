@@ -14,7 +14,8 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
   afterEach(() => bed.close());
 
   it('writes docker-compose.yml as it is committed, and leaves nothing', async () => {
-    const { status, run } = await bed.done(['compose', '--web', 'ftp.de.debian.org', SCRIPT], { cwd: ROOT });
+    const options = ['--web', 'ftp.de.debian.org', '--tap', 'deploy/labs/tap/tap.cfg'];
+    const { status, run } = await bed.done(['compose', ...options, SCRIPT], { cwd: ROOT });
     expect([status, run.stderr]).toEqual([0, '']);
     expect(run.text).toBe(readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8'));
     expect(bed.files()).toEqual([]);
@@ -29,11 +30,20 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
     expect(bed.files()).toEqual([]);
   });
 
+  it('refuses a script for --tap that the image does not have, and a task with the name of a service', async () => {
+    bed.file('net.cfg', 'require("L4").default_loader:start({ log = { "shm" } }, "rom/curl");');
+    const tap = await bed.done(['compose', '--tap', 'net.cfg', 'net.cfg']);
+    expect(tap.run.stderr).toMatch(/Cannot use --tap net\.cfg as it must be in the image: name a script in/);
+    const shm = await bed.done(['compose', 'net.cfg']);
+    expect(shm.run.stderr).toMatch(/task 'shm' as there is a service of that name already: give it another/);
+    expect([tap.status, shm.status]).toEqual([2, 2]);
+  });
+
   it('mounts a script from elsewhere', async () => {
     bed.file('net.cfg', 'local L4 = require("L4"); L4.default_loader:start({ caps = {} }, "rom/curl");');
     const { status, run } = await bed.done(['compose', 'net.cfg', '--nic', 'none']);
     expect([status, run.stderr]).toEqual([0, '']);
     expect(run.text).toContain('command: ["broker", "--nic", "none", "/lab/net.cfg"]');
-    expect(run.text).toContain('volumes: ["run:/run/l4lab", "./:/lab:ro"]');
+    expect(run.text).toContain('volumes: ["./:/lab:ro"]');
   });
 });
