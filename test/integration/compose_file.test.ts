@@ -32,7 +32,7 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
 
   it('refuses a script for --tap that the image does not have, and a task with the name of a service', async () => {
     bed.file('net.cfg', 'require("L4").default_loader:start({ log = { "shm" } }, "rom/curl");');
-    const tap = await bed.done(['compose', '--tap', 'net.cfg', 'net.cfg']);
+    const tap = await bed.done(['compose', '--tap', 'net.cfg', join(ROOT, SCRIPT)]);
     expect(tap.run.stderr).toMatch(/Cannot use --tap net\.cfg as it must be in the image: name a script in/);
     const shm = await bed.done(['compose', 'net.cfg']);
     expect(shm.run.stderr).toMatch(/task 'shm' as there is a service of that name already: give it another/);
