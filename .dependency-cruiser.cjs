@@ -37,7 +37,7 @@ module.exports = {
     {
       name: 'few-importers-of-koffi',
       severity: 'error',
-      from: { pathNot: '^dist/services/(common/shm|lwip|machine/wires)/' },
+      from: { pathNot: '^dist/services/(common/(shm|udp)|lwip|machine/wires)/' },
       to: { path: 'node_modules/koffi' },
     },
     { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },

@@ -13,6 +13,7 @@ import { type Capability, createGate, rootCapability, type ServerEnd } from '#co
 import { gatePath, Ipc } from '#common/ipc/ipc';
 import type { LogRecord } from '#common/obs/log_record';
 import { randomName } from '#common/shm/run_dir';
+import type { RestartPolicy } from '#common/task/restart';
 import { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab as LabService } from '../../proto/gen/services.js';
 import { LogWriter } from './log_file.ts';
@@ -32,6 +33,8 @@ export interface LabOptions {
   readonly rom: readonly string[];
   /** Command line of the machine: --nic, --host, --guest-forward. */
   readonly machineArguments: readonly string[];
+  /** Restart policies by names of tasks; they win over the script's. */
+  readonly restart?: Readonly<Record<string, RestartPolicy>>;
   /** Only ned is started, as a broker with this secret in this directory. */
   readonly external?: ExternalLab | undefined;
   /** This task's stdout goes to our stdout byte for byte. */
@@ -113,7 +116,11 @@ export class Lab extends EventEmitter<LabEvents> {
             client('iommu', iommu),
             server('lab', lab),
           ],
-          environment: { L4LAB_ROM: options.rom.join(':'), ...externalEnvironment(options) },
+          environment: {
+            L4LAB_ROM: options.rom.join(':'),
+            L4LAB_RESTART: JSON.stringify(options.restart ?? {}),
+            ...externalEnvironment(options),
+          },
         },
         options.raw,
       );

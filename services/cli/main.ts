@@ -5,12 +5,14 @@ import { VERSION } from '#common/version';
 import { type BrokerOptions, broker } from './broker.ts';
 import { component } from './component/component.ts';
 import { type ComposeOptions, compose } from './generate/compose.ts';
+import { type Pm2Options, pm2 } from './generate/pm2.ts';
 import { health } from './health.ts';
 import { type LogsOptions, logs } from './logs.ts';
 import { isSystemError, systemProblem, UsageError } from './problem.ts';
 import { formatViews, views } from './ps.ts';
 import { labIsRunning, type RunOptions, run } from './run.ts';
 import { stop } from './stop.ts';
+import { addSwitchCommands } from './switch_commands.ts';
 
 const EXIT_USAGE = 2;
 const collect = (value: string, before: string[] = []) => [...before, value];
@@ -42,10 +44,20 @@ function labCommand(command: Command): Command {
       'a guest-side address that leads to a host address (repeatable)',
       collect,
     )
+    .option(
+      '--host-forward <[host:]port=ip:port>',
+      "a port of this host that leads to a guest's (repeatable; udp: before it for UDP)",
+      collect,
+    )
     .option('--json', 'log lines as JSON')
     .option(
       '-e, --execute <statement>',
       'Lua statement that ned runs before the script (repeatable)',
+      collect,
+    )
+    .option(
+      '--restart <task[=policy]>',
+      'whether that task is started again when it ends: no, on-failure (default), always (repeatable)',
       collect,
     );
 }
@@ -110,6 +122,18 @@ function program(finish: (status: number) => void): Command {
       finish(await compose(script, args, options)),
     );
 
+  labCommand(l4lab.command('pm2'))
+    .description('writes an ecosystem file for pm2: one app for each component of a ned script')
+    .option('--web <name>', 'adds a web server that answers to this name, e.g. ftp.de.debian.org')
+    .option('-o, --output <file>', 'where to (its directory must be there); default: standard output')
+    .addHelpText(
+      'after',
+      '\nExample:\n  l4lab pm2 -o ecosystem.config.cjs net.cfg && npx pm2 start ecosystem.config.cjs\nThe script runs, and nothing that it starts: what waits for a server must be a function.\n',
+    )
+    .action(async (script: string, args: string[], options: Pm2Options) =>
+      finish(await pm2(script, args, options)),
+    );
+
   l4lab
     .command('ps')
     .description('lists the running labs of this user and their tasks')
@@ -141,6 +165,7 @@ function program(finish: (status: number) => void): Command {
       for (const lab of json ? [] : stopped) console.log(`${lab.how} ${lab.id}  ${lab.command.join(' ')}`);
       finish(0);
     });
+  addSwitchCommands(l4lab, finish);
   for (const command of [l4lab, ...l4lab.commands]) {
     const name = command === l4lab ? 'l4lab' : `l4lab ${command.name()}`;
     command.showHelpAfterError(`(${name} --help tells what there is)`);

@@ -39,6 +39,12 @@ export interface TaskView {
   /** Milliseconds since the Unix epoch; 0: not ended. */
   readonly started: number;
   readonly ended: number;
+  /** "no", "on-failure", "always"; empty: nobody has said. */
+  readonly restart: string;
+  /** How often it has been started again. */
+  readonly restarts: number;
+  /** How it ended last, e.g. "was ended by SIGKILL", also while it runs again; empty: never so far. */
+  readonly lastEnd: string;
   readonly capabilities: readonly string[];
   readonly cpuSeconds?: number;
   readonly rssBytes?: number;
@@ -89,6 +95,9 @@ function taskView(task: m.ITaskStatus): TaskView {
     argv: task.argv ?? [],
     started: task.started ?? 0,
     ended: task.ended ?? 0,
+    restart: task.restart ?? '',
+    restarts: task.restarts ?? 0,
+    lastEnd: task.lastEnd ?? '',
     capabilities: task.capabilities ?? [],
     ...(isHere ? processUsage(pid) : {}),
   };
@@ -105,6 +114,7 @@ function nicView(nic: m.INicStatus): m.INicStatus {
     txBytes: nic.txBytes ?? 0,
     rxMissed: nic.rxMissed ?? 0,
     dmaFaults: nic.dmaFaults ?? 0,
+    leases: (nic.leases ?? []).map(({ mac, address }) => ({ mac: mac ?? '', address: address ?? '' })),
   };
 }
 
@@ -123,7 +133,7 @@ function formatView(lab: LabView): string {
   if (lab.problem) return `${head}\n  cannot be asked: ${lab.problem}`;
   const rows = lab.tasks.map((task) => [
     task.name,
-    task.state === 'zombie' ? (task.killed ? 'killed' : `exit ${task.exitCode}`) : task.state,
+    stateText(task),
     task.pid ? String(task.pid) : '-',
     task.cpuSeconds === undefined ? '-' : `${task.cpuSeconds.toFixed(1)} s`,
     task.rssBytes === undefined ? '-' : `${Math.round(task.rssBytes / 2 ** 20)} MiB`,
@@ -131,11 +141,23 @@ function formatView(lab: LabView): string {
   ]);
   const nics = lab.nics.map(
     (nic) =>
-      `  nic ${nic.model} ${nic.mac} wire=${nic.wire} rx=${nic.rxPackets} tx=${nic.txPackets} missed=${nic.rxMissed} dma-faults=${nic.dmaFaults}`,
+      `  nic ${nic.model} ${nic.mac} wire=${nic.wire} rx=${nic.rxPackets} tx=${nic.txPackets} missed=${nic.rxMissed} dma-faults=${nic.dmaFaults}${leasesOf(nic)}`,
   );
   return [head, ...table([['TASK', 'STATE', 'PID', 'CPU', 'MEMORY', 'COMMAND'], ...rows]), ...nics].join(
     '\n',
   );
+}
+
+function leasesOf({ leases }: m.INicStatus): string {
+  if (!leases?.length) return '';
+  return leases.map(({ mac, address }) => `\n    lease ${address} to ${mac}`).join('');
+}
+
+/** `running (2 restarts)`, `restarting (was ended by SIGKILL)`, `exit 0`. */
+function stateText({ state, killed, exitCode, restarts, lastEnd }: TaskView): string {
+  if (state === 'initializing' && lastEnd !== '') return `restarting (${lastEnd})`;
+  const text = state === 'zombie' ? (killed ? 'killed' : `exit ${exitCode}`) : state;
+  return restarts === 0 ? text : `${text} (${restarts} restart${restarts === 1 ? '' : 's'})`;
 }
 
 function table(rows: readonly (readonly string[])[]): string[] {

@@ -19,7 +19,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { gatePath } from '#common/ipc/ipc';
 import { FileLock } from '#common/shm/lock';
 import { makeRunDir, RUN_DIR_PARTS } from '#common/shm/run_dir';
@@ -73,14 +73,22 @@ const SETTLE_MS = 10_000;
 
 /** The directory above all labs of this user; made if missing, refused if it is not ours alone. */
 export function runBase(): string {
-  const base = resolve(process.env.L4LAB_RUN_BASE || `/dev/shm/l4lab-${process.getuid?.() ?? 0}`);
+  const base = runBasePath();
   requirePrivate(base);
   return base;
 }
 
+function runBasePath(): string {
+  return resolve(process.env.L4LAB_RUN_BASE || `/dev/shm/l4lab-${process.getuid?.() ?? 0}`);
+}
+
 /** Where `l4lab broker` and its components meet, unless they are told otherwise. */
 export function brokerDir(given: string | undefined): string {
-  return given ?? process.env.L4LAB_BROKER_DIR ?? join(runBase(), 'broker');
+  const named = given ?? process.env.L4LAB_BROKER_DIR;
+  if (named === undefined) return join(runBase(), 'broker');
+  // In the run base, which may have to be made first.
+  if (dirname(resolve(named)) === runBasePath()) runBase();
+  return named;
 }
 
 /** Makes the directory if it is missing. Throws UsageError when it is not ours alone. */
@@ -196,7 +204,7 @@ function takePatiently(path: string, shared: boolean, looks: number): FileLock |
 /** Removes what is ours in the directory of an external lab when neither broker nor component use it. */
 function cleanExternal(dir: string): void {
   if (isUsed(dir)) return;
-  const secret = readRecord(dir)?.madeSecret ? [SECRET] : [];
+  const secret = readRecord(dir)?.madeSecret ? [SECRET, `${SECRET}.new`] : [];
   const ours = [...RUN_DIR_PARTS, 'log', 'log.1', LOCK, COMPONENTS, ...secret, RECORD];
   for (const name of ours) rmSync(join(dir, name), { recursive: true, force: true });
   try {

@@ -6,13 +6,16 @@ import { formatLog, type LogRecord } from '#common/obs/log_record';
 import { Lab, type LabOptions } from './lab.ts';
 import { UsageError } from './problem.ts';
 import { runningLabs } from './registry.ts';
+import { restartChoices } from './restart.ts';
 
 export interface RunOptions {
   readonly rom?: readonly string[];
   readonly nic?: readonly string[];
   readonly host?: readonly string[];
   readonly guestForward?: readonly string[];
+  readonly hostForward?: readonly string[];
   readonly execute?: readonly string[];
+  readonly restart?: readonly string[];
   readonly exit?: boolean;
   readonly waitAndExit?: boolean;
   readonly waitFor?: string;
@@ -52,7 +55,9 @@ export function labOptions(script: string, args: readonly string[], options: Run
       ...pairs('--nic', options.nic),
       ...pairs('--host', options.host),
       ...pairs('--guest-forward', options.guestForward),
+      ...pairs('--host-forward', options.hostForward),
     ],
+    restart: restartChoices(options.restart),
     raw: options.raw,
   };
 }

@@ -1,6 +1,6 @@
 /** Where the secret of an external lab comes from. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LabSecret } from '#common/broker/secret';
 import { UsageError } from './problem.ts';
@@ -25,7 +25,10 @@ export function brokerSecret(dir: string, env: NodeJS.ProcessEnv): { secret: Lab
   const found = findSecret(dir, {});
   if (found) return { secret: found, made: true };
   const text = randomBytes(32).toString('hex');
-  writeFileSync(join(dir, SECRET), `${text}\n`, { mode: 0o600 });
+  // Complete or not there: components that wait for it look every few milliseconds.
+  const path = join(dir, SECRET);
+  writeFileSync(`${path}.new`, `${text}\n`, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
   return { secret: new LabSecret(text), made: true };
 }
 

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
@@ -12,6 +13,8 @@ let odd: string;
 let server: http.Server;
 let oddServer: net.Server;
 let scratch: string;
+/** Requests of /busy until it is not busy any more. */
+let busy = 0;
 
 /** What the servers that speak no proper HTTP send before they hang up. */
 const ODD: Record<string, string> = {
@@ -30,7 +33,10 @@ beforeAll(async () => {
     } else if (url === '/https') response.writeHead(301, { Location: 'https://secure/' }).end();
     else if (url === '/slow') response.writeHead(200, { 'Content-Length': '10' }).write('12345');
     else if (url === '/headers') response.end(JSON.stringify(request.rawHeaders));
-    else if (url === '/page')
+    else if (url === '/busy') {
+      busy -= 1;
+      response.writeHead(busy > 0 ? 503 : 200).end(busy > 0 ? '' : 'at last');
+    } else if (url === '/page')
       response.writeHead(200, { 'Content-Type': 'text/plain', 'Content-Length': '5' }).end('hello');
     else response.writeHead(404).end('no such page');
   });
@@ -173,6 +179,45 @@ describe('curl()', () => {
       err: 'curl: (23) Remote filename has no length\n',
     });
     expect((await run('-sS', '-o', join(scratch, 'no', 'such'), `${base}/page`)).exit).toBe(23);
+  });
+
+  it('--retry goes on after transient failures, and says so', async () => {
+    busy = 3;
+    const args = ['-sS', '--retry', '2', '--retry-delay', '0.01'];
+    expect(await run(...args, '-w', ' %{http_code}', `${base}/busy`)).toEqual({
+      exit: 0,
+      out: 'at last 200',
+      err: [2, 1]
+        .map((left) => (left === 1 ? '1 retry' : `${left} retries`))
+        .map((left) => `Warning: Problem: HTTP error. Will retry in 0.01 seconds. ${left} left.\n`)
+        .join(''),
+    });
+    busy = 9;
+    expect(await run('-s', '-f', '--retry', '1', '--retry-delay', '0.01', `${base}/busy`)).toEqual({
+      exit: 22,
+      out: '',
+      err: '',
+    });
+    expect(busy).toBe(7);
+  });
+
+  it('--retry takes other failures only when it is told to', async () => {
+    const gone = net.createServer().listen(0, '127.0.0.1');
+    await once(gone, 'listening');
+    const { port } = gone.address() as AddressInfo;
+    gone.close();
+    await once(gone, 'close');
+    const tries = async (...args: string[]) => {
+      const { err, exit } = await run('-sS', '--retry', '2', '--retry-delay', '0.01', ...args);
+      return [exit, err.split('curl: (').length - 1];
+    };
+    expect(await tries(`http://127.0.0.1:${port}/`)).toEqual([7, 1]);
+    expect(await tries('--retry-connrefused', `http://127.0.0.1:${port}/`)).toEqual([7, 3]);
+    expect(await tries('--retry-connrefused', `${odd}/empty`)).toEqual([52, 1]);
+    expect(await tries('--retry-all-errors', `${odd}/empty`)).toEqual([52, 3]);
+    expect((await run('--retry', 'often', `${base}/page`)).err).toContain(
+      'option --retry: expected a proper numerical parameter',
+    );
   });
 
   it('-v tells the story on stderr', async () => {

@@ -33,6 +33,12 @@ export interface Config {
   maxTimeMs: number;
   /** --connect-timeout, milliseconds. curl's own default is five minutes. */
   connectTimeoutMs: number;
+  /** --retry: further attempts. */
+  retries: number;
+  /** --retry-delay, milliseconds; 0 = 1 s, then twice as long each time. */
+  retryDelayMs: number;
+  retryConnRefused: boolean;
+  retryAllErrors: boolean;
   /** -A */
   userAgent: string;
   /** -H, as given. */
@@ -66,6 +72,10 @@ export function defaultConfig(version: string): Config {
     writeOut: '',
     maxTimeMs: 0,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    retries: 0,
+    retryDelayMs: 0,
+    retryConnRefused: false,
+    retryAllErrors: false,
     userAgent: `curl/${version}`,
     headers: [],
     action: 'transfer',
@@ -137,6 +147,28 @@ export const OPTIONS: readonly Row[] = [
     apply: (c) => c.destinations.push({ kind: 'remote-name' }),
   },
   {
+    long: 'retry',
+    value: '<num>',
+    help: 'Retry request if transient problems occur',
+    apply: (c, v) => (c.retries = count('--retry', v)),
+  },
+  {
+    long: 'retry-all-errors',
+    help: 'Retry all errors (with --retry)',
+    apply: (c, _v, on) => (c.retryAllErrors = on),
+  },
+  {
+    long: 'retry-connrefused',
+    help: 'Retry on connection refused (with --retry)',
+    apply: (c, _v, on) => (c.retryConnRefused = on),
+  },
+  {
+    long: 'retry-delay',
+    value: '<seconds>',
+    help: 'Wait time between retries',
+    apply: (c, v) => (c.retryDelayMs = milliseconds('--retry-delay', v)),
+  },
+  {
     short: 'S',
     long: 'show-error',
     help: 'Show error even when -s is used',
@@ -166,6 +198,12 @@ export const OPTIONS: readonly Row[] = [
     apply: (c, v) => (c.writeOut = v),
   },
 ];
+
+function count(option: string, text: string): number {
+  if (!/^\d{1,9}$/.test(text))
+    throw new CurlError(EXIT.FAILED_INIT, `option ${option}: expected a proper numerical parameter`);
+  return Number(text);
+}
 
 function redirects(text: string): number {
   if (!/^-?\d+$/.test(text))

@@ -38,6 +38,8 @@ export interface DeviceParts {
   readonly irqs: readonly RecvIrq[];
   /** Releases the NIC's mappings, interrupt objects and DMA memory; called by `close`. */
   readonly release: () => Promise<void>;
+  /** Resolves when the machine with the NIC has ended, if that can be told. */
+  readonly machineGone?: Promise<void> | undefined;
   readonly clock?: Clock;
 }
 
@@ -52,7 +54,8 @@ export abstract class IxlDevice {
   readonly #adaptive: AdaptiveIrq[];
   #closed = false;
   #gone = false;
-  #onGone: () => void = () => {};
+  readonly #whenGone: Promise<void>;
+  #tellGone: () => void = () => {};
 
   constructor(parts: DeviceParts) {
     this.#parts = parts;
@@ -61,6 +64,10 @@ export abstract class IxlDevice {
     this.irqMode = parts.irqs.length > 0 ? irqMode(parts.cfg.irqTimeoutMs) : 'disable';
     this.#waiters = parts.rx.map(() => new IrqWaiter());
     this.#adaptive = parts.rx.map(() => new AdaptiveIrq(this.#clock.now()));
+    this.#whenGone = new Promise((resolve) => {
+      this.#tellGone = resolve;
+    });
+    void parts.machineGone?.then(() => this.markGone());
     if (this.irqMode !== 'wait') return;
     for (const [queue, irq] of parts.irqs.entries()) irq.listen(() => this.#waiters[queue]?.fire());
   }
@@ -215,7 +222,7 @@ export abstract class IxlDevice {
     throw new L4Error('ENOENT', `Cannot get option 0x${id.toString(16)} as ${this.getDriverName()} has none`);
   }
 
-  /** True once an interrupt cause has read as all ones: the device is not there any more. */
+  /** True once an interrupt cause has read as all ones, or the machine has ended: the device is not there any more. */
   get gone(): boolean {
     return this.#gone;
   }
@@ -226,20 +233,22 @@ export abstract class IxlDevice {
     return this.#gone;
   }
 
+  /**
+   * Resolves when the device has gone: at once when its machine ends, else when one of the calls here finds it out.
+   * Never after `close`.
+   */
+  whenGone(): Promise<void> {
+    return this.#whenGone;
+  }
+
   /** False when a register that is never all ones reads so. */
   protected abstract answers(): boolean;
 
-  /** Calls `listener` when the device is found gone, once; now if it is known already. */
-  onGone(listener: () => void): void {
-    this.#onGone = listener;
-    if (this.#gone) listener();
-  }
-
   /** The device will not answer any more: its process has ended, or another driver has got it. */
   markGone(): void {
-    if (this.#gone) return;
+    if (this.#closed) return;
     this.#gone = true;
-    this.#onGone();
+    this.#tellGone();
   }
 
   /**

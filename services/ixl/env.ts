@@ -4,5 +4,5 @@ import type { TaskEnv } from '#common/task/env';
 
 export interface IxlEnv
   extends Pick<TaskEnv, 'arena' | 'memories' | 'doorbells' | 'runDir' | 'memAlloc' | 'task'> {
-  readonly ipc: Pick<Ipc, 'client'>;
+  readonly ipc: Pick<Ipc, 'client' | 'whenGone'>;
 }

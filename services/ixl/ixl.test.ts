@@ -4,8 +4,8 @@ import { SharedMemories } from '#common/shm/dataspace';
 import { Doorbells } from '#common/shm/doorbell';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { PciDevice } from './bringup/pci.ts';
-import { ixlInit } from './ixl.ts';
-import { CAP, FakeVbus, fakeNic, ICU } from './testing/fake_vbus.ts';
+import { countNics, ixlInit } from './ixl.ts';
+import { CAP, type FakeDevice, FakeVbus, fakeNic, ICU } from './testing/fake_vbus.ts';
 import { FakeLog } from './testing/fakes.ts';
 
 let runDir: TestRunDir;
@@ -38,6 +38,13 @@ async function start(vbus: FakeVbus, index = 0, log = new FakeLog()): Promise<un
     memories.close();
   }
 }
+
+it('countNics() counts Ethernet controllers and nothing else', async () => {
+  const disk = { ...fakeNic({ id: 0x7010_8086, classCode: 0x0101 }), name: 'IDE' };
+  const count = (...devices: FakeDevice[]) => countNics(CAP, { ipc: new FakeVbus(devices).ipc });
+  expect(await count(ICU, fakeNic(), disk, fakeNic({ id: 1 }))).toBe(2);
+  expect(await count()).toBe(0);
+});
 
 describe('ixlInit()', () => {
   it('says what is on a bus without NIC', async () => {

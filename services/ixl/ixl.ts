@@ -3,13 +3,14 @@
  * by itself. `ixlInit` finds the NIC, picks its driver and starts it (F5.1, F5.3).
  */
 import type { Capability } from '#common/ipc/capability';
+import type { Ipc } from '#common/ipc/ipc';
 import { PCI } from '#common/nic/pci';
 import { Vbus } from '../../proto/gen/services.js';
 import { DmaMemories } from './bringup/dma.ts';
 import { attachMsiOrLegacy, type IrqContext, openIcu } from './bringup/interrupts.ts';
 import type { PciDevice } from './bringup/pci.ts';
 import { mapRegisters } from './bringup/registers.ts';
-import { findNic, type VbusClient } from './bringup/vbus.ts';
+import { findNic, numberOfNics, type VbusClient } from './bringup/vbus.ts';
 import { systemClock } from './clock.ts';
 import { completeCfg, type DevCfg, irqMode } from './config.ts';
 import type { IxlDevice } from './device.ts';
@@ -51,6 +52,14 @@ export async function ixlInit(
   return bringUp({ env, vbus: client, pci, log }, vbus, driver, full);
 }
 
+/** How many Ethernet controllers a virtual bus has: what `devIdx` may be is below. Throws what the bus refuses. */
+export async function countNics(
+  vbus: Capability,
+  env: { readonly ipc: Pick<Ipc, 'client'> },
+): Promise<number> {
+  return numberOfNics(env.ipc.client(Vbus, vbus));
+}
+
 async function bringUp(
   context: IrqContext & { readonly vbus: VbusClient; readonly pci: PciDevice },
   vbus: Capability,
@@ -86,6 +95,7 @@ async function bringUp(
       log,
       clock: systemClock,
       release,
+      machineGone: dma.whenMachineGone(),
     });
     registers.watch(() => device.markGone());
     return device;

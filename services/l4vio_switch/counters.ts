@@ -14,6 +14,9 @@ export class Counters {
   readonly txBytes: Float64Array;
   readonly rxPackets: Float64Array;
   readonly rxBytes: Float64Array;
+  /** What came in, once for each frame however many ports it goes to, without any header of virtio. */
+  readonly inPackets: Float64Array;
+  readonly inBytes: Float64Array;
 
   constructor(ports: number) {
     this.#reasons = new Float64Array(ports * DROP_REASONS);
@@ -22,6 +25,14 @@ export class Counters {
     this.txBytes = new Float64Array(ports);
     this.rxPackets = new Float64Array(ports);
     this.rxBytes = new Float64Array(ports);
+    this.inPackets = new Float64Array(ports);
+    this.inBytes = new Float64Array(ports);
+  }
+
+  /** One frame of `bytes` came in at the port. */
+  received(port: number, bytes: number): void {
+    this.inPackets[port] = (this.inPackets[port] as number) + 1;
+    this.inBytes[port] = (this.inBytes[port] as number) + bytes;
   }
 
   /** One frame went from `from` to `to`. */
@@ -34,9 +45,17 @@ export class Counters {
 
   /** A frame was not delivered to the port, or not taken from it. */
   dropped(port: number, reason: number): void {
+    this.noted(port, reason);
+    this.txDropped[port] = (this.txDropped[port] as number) + 1;
+  }
+
+  /**
+   * A frame from the port went nowhere without anybody's fault: its destination is behind the port it came from, or
+   * nobody is there. The original does not count it, so it is among the reasons only.
+   */
+  noted(port: number, reason: number): void {
     const at = port * DROP_REASONS + reason;
     this.#reasons[at] = (this.#reasons[at] as number) + 1;
-    this.txDropped[port] = (this.txDropped[port] as number) + 1;
   }
 
   /** Frames of the port that were dropped for that reason (one of DROP). */
@@ -46,7 +65,8 @@ export class Counters {
 
   /** For a new port in an old slot. */
   reset(port: number): void {
-    for (const counter of [this.txPackets, this.txDropped, this.txBytes, this.rxPackets, this.rxBytes])
+    const { txPackets, txDropped, txBytes, rxPackets, rxBytes, inPackets, inBytes } = this;
+    for (const counter of [txPackets, txDropped, txBytes, rxPackets, rxBytes, inPackets, inBytes])
       counter[port] = 0;
     this.#reasons.fill(0, port * DROP_REASONS, (port + 1) * DROP_REASONS);
   }

@@ -3,8 +3,10 @@ import { L4Error, toL4Error } from '#common/ipc/errors';
 import type { Gate } from '#common/ipc/gate';
 import type { CallContext, Handlers } from '#common/ipc/service';
 import type { SharedMemories } from '#common/shm/dataspace';
+import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Factory } from '../../proto/gen/services.js';
-import { type Argument, parsePortArguments } from './factory_args.ts';
+import { parsePortArguments } from './factory_args.ts';
+import type { PortJournal } from './journal.ts';
 import type { Log } from './log.ts';
 import { createStatisticsReader } from './statistics_reader.ts';
 import type { Switch } from './switch.ts';
@@ -18,9 +20,10 @@ export function factoryHandlers(
   lan: Switch,
   memories: Pick<SharedMemories, 'create'>,
   log: Log,
+  journal?: Pick<PortJournal, 'memo'>,
 ): Handlers<typeof Factory> {
-  const make = (type: number, args: readonly Argument[], { task }: CallContext) => {
-    if (type === PORT) return lan.createPort(gate, parsePortArguments(args), task);
+  const make = (type: number, args: readonly m.IFactoryArgument[], { task }: CallContext) => {
+    if (type === PORT) return lan.createPort(gate, parsePortArguments(args), task, journal?.memo(args));
     if (type === STATISTICS) return createStatisticsReader(gate, lan, memories, task);
     throw new L4Error(
       'EINVAL',

@@ -25,6 +25,20 @@ describe('MacTable', () => {
     expect(table.lookup(0x7fff_ffff, keys[0] as number)).toBe(-1);
   });
 
+  it('lookup() passes over what was not seen for longer than the greatest age', () => {
+    const table = new MacTable(1, 300);
+    table.setTime(1000);
+    table.learn(1, 2, 3);
+    table.learn(9, 2, 4);
+    table.setTime(1300);
+    table.learn(9, 2, 4);
+    expect([table.lookup(1, 2), table.lookup(9, 2)]).toEqual([3, 4]);
+    table.setTime(1301);
+    expect([table.lookup(1, 2), table.lookup(9, 2)]).toEqual([-1, 4]);
+    expect(table.learn(1, 2, 3)).toBe(KNOWN);
+    expect(table.lookup(1, 2)).toBe(3);
+  });
+
   it('learn() lets the oldest place go round-robin when 1024 are full', () => {
     const table = new MacTable();
     for (let n = 0; n < CAPACITY; n++) expect(table.learn(n, 0, 0)).toBe(LEARNED);

@@ -3,7 +3,10 @@
  *
  * An open-addressing hash (linear probing, at most half full) of integers: no allocation and about 6 ns for a
  * lookup. Entries also have a place in a round-robin list of `CAPACITY` slots: a new key takes the place at the
- * hand, whoever had it is forgotten, so the table never grows and needs no ageing.
+ * hand, whoever had it is forgotten, so the table never grows.
+ *
+ * With a greatest age, an entry that has not been seen for longer is passed over by `lookup`; it keeps its place until
+ * it is seen again or makes room. Ages are compared when they matter: no timer runs.
  *
  * A key is two integers: `lo`, the last four bytes of the MAC, and `hi`, the first two bytes | VLAN << 16. Both are
  * kept as signed 32-bit words. The hash is seeded at random, so that a client cannot choose MACs that collide.
@@ -15,12 +18,15 @@ const BUCKETS = 2 * CAPACITY;
 const MASK = BUCKETS - 1;
 const SHIFT = 32 - Math.log2(BUCKETS);
 
-// Words of a bucket: key, then port + 1 (0: bucket is free), then the slot in the round-robin list.
+// Words of a bucket: key, then port + 1 with the slot in the round-robin list above it (0: bucket is free), then when
+// it was last seen. A bucket is a quarter of a cache line.
 const LO = 0;
 const HI = 1;
 const PORT = 2;
-const SLOT = 3;
+const SEEN = 3;
 const WORDS = 4;
+const PORT_MASK = 0xffff;
+const SLOT_SHIFT = 16;
 const NO_BUCKET = -1;
 
 /** What `learn` did. */
@@ -40,10 +46,15 @@ export class MacTable {
   readonly #slots = new Int32Array(CAPACITY).fill(NO_BUCKET);
   readonly #seedLo: number;
   readonly #seedHi: number;
+  readonly #maxAge: number;
+  /** Present time in seconds, as coarse as `maxAge`. */
+  #now = 0;
   #hand = 0;
   #size = 0;
 
-  constructor(seed = Math.floor(Math.random() * 0x1_0000_0000)) {
+  /** `maxAge` in seconds: how long an address is known without being seen; 0: for ever. */
+  constructor(seed = Math.floor(Math.random() * 0x1_0000_0000), maxAge = 0) {
+    this.#maxAge = maxAge;
     this.#seedLo = Math.imul(seed, 0x9e37_79b1) | 1;
     this.#seedHi = Math.imul(seed ^ 0x5bd1_e995, 0x85eb_ca6b) | 1;
   }
@@ -53,6 +64,16 @@ export class MacTable {
     return this.#size;
   }
 
+  /** Do addresses grow old? Then `setTime` is to be called before a batch of frames. */
+  get ages(): boolean {
+    return this.#maxAge > 0;
+  }
+
+  /** Present time in whole seconds, from any start. */
+  setTime(seconds: number): void {
+    this.#now = seconds;
+  }
+
   /** The port on which (lo, hi) was last seen, or -1. */
   lookup(lo: number, hi: number): number {
     const buckets = this.#buckets;
@@ -60,7 +81,11 @@ export class MacTable {
     for (let bucket = this.#home(low, hi); ; bucket = (bucket + 1) & MASK) {
       const at = bucket * WORDS;
       const port = buckets[at + PORT] as number;
-      if (port === 0 || (buckets[at + LO] === low && buckets[at + HI] === hi)) return port - 1;
+      if (port === 0) return -1;
+      if (buckets[at + LO] === low && buckets[at + HI] === hi) {
+        if (this.#maxAge > 0 && this.#now - (buckets[at + SEEN] as number) > this.#maxAge) return -1;
+        return (port & PORT_MASK) - 1;
+      }
     }
   }
 
@@ -73,8 +98,9 @@ export class MacTable {
       const known = buckets[at + PORT] as number;
       if (known === 0) return this.#insert(low, hi, port);
       if (buckets[at + LO] !== low || buckets[at + HI] !== hi) continue;
-      if (known === port + 1) return KNOWN;
-      buckets[at + PORT] = port + 1;
+      buckets[at + SEEN] = this.#now;
+      if ((known & PORT_MASK) === port + 1) return KNOWN;
+      buckets[at + PORT] = (known & ~PORT_MASK) | (port + 1);
       return MOVED;
     }
   }
@@ -83,7 +109,7 @@ export class MacTable {
   flush(port: number): void {
     for (let slot = 0; slot < CAPACITY; slot++) {
       const bucket = this.#slots[slot] as number;
-      if (bucket !== NO_BUCKET && this.#buckets[bucket * WORDS + PORT] === port + 1) this.#remove(slot);
+      if (bucket !== NO_BUCKET && this.#portAt(bucket) === port) this.#remove(slot);
     }
   }
 
@@ -97,8 +123,8 @@ export class MacTable {
     const at = bucket * WORDS;
     this.#buckets[at + LO] = lo;
     this.#buckets[at + HI] = hi;
-    this.#buckets[at + PORT] = port + 1;
-    this.#buckets[at + SLOT] = slot;
+    this.#buckets[at + PORT] = (slot << SLOT_SHIFT) | (port + 1);
+    this.#buckets[at + SEEN] = this.#now;
     this.#slots[slot] = bucket;
     this.#size += 1;
     return replaces ? REPLACED : LEARNED;
@@ -115,10 +141,14 @@ export class MacTable {
       const home = this.#home(buckets[at + LO] as number, buckets[at + HI] as number);
       if (((bucket - home) & MASK) < ((bucket - hole) & MASK)) continue;
       buckets.copyWithin(hole * WORDS, at, at + WORDS);
-      this.#slots[buckets[at + SLOT] as number] = hole;
+      this.#slots[(buckets[at + PORT] as number) >>> SLOT_SHIFT] = hole;
       hole = bucket;
     }
     buckets[hole * WORDS + PORT] = 0;
+  }
+
+  #portAt(bucket: number): number {
+    return ((this.#buckets[bucket * WORDS + PORT] as number) & PORT_MASK) - 1;
   }
 
   #home(lo: number, hi: number): number {

@@ -9,10 +9,17 @@ import { testRunDir } from '#common/testing/run_dir';
 import { main } from './main.ts';
 
 /** Runs the program to its end; returns the exit status and all its lines. */
-async function run(argv: string[], env: Partial<TaskEnv> = {}): Promise<{ status: number; lines: string[] }> {
+async function run(
+  argv: string[],
+  env: Partial<TaskEnv> = {},
+  onError: () => void = () => {},
+): Promise<{ status: number; lines: string[] }> {
   const lines: string[] = [];
   vi.spyOn(console, 'log').mockImplementation((line: string) => void lines.push(line));
-  vi.spyOn(console, 'error').mockImplementation((line: string) => void lines.push(line));
+  vi.spyOn(console, 'error').mockImplementation((line: string) => {
+    lines.push(line);
+    onError();
+  });
   const status = await main({
     argv,
     caps: new Map(),
@@ -72,16 +79,19 @@ describe('main()', () => {
     const ipc = new Ipc({ runDir: dir.path, task: 'a'.repeat(32) });
     const arena = new Arena(2 ** 24);
     const stop = new AbortController();
-    setTimeout(() => stop.abort(), 50);
-    const { status, lines } = await run(['rom/l4vio_switch'], {
+    const env = {
       ipc,
+      task: 'a'.repeat(32),
+      name: 'l4vio_switch',
+      runDir: dir.path,
       arena,
       memories: new SharedMemories(dir.path, arena),
       doorbells: new Doorbells(dir.path),
       signal: stop.signal,
       serverEnds: new Map([['svr', createGate()]]),
       caps: new Map([['vbus', { gate: '', object: 0, masks: [], proof: new Uint8Array(16) }]]),
-    });
+    };
+    const { status, lines } = await run(['rom/l4vio_switch'], env, () => setImmediate(() => stop.abort()));
     ipc.close();
     expect(status).toBe(0);
     expect(lines.at(-1)).toMatch(

@@ -1,23 +1,26 @@
-/** Brings up the NIC of the `vbus` capability, in one of two ways; without one the switch goes on. */
+/** Brings up the NICs of the `vbus` capability, in one of two ways; without any the switch goes on. */
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Capability, createGate } from '#common/ipc/capability';
-import { L4_ERRNO, L4Error } from '#common/ipc/errors';
+import { L4_ERRNO, L4Error, toL4Error } from '#common/ipc/errors';
 import { bind, type Client } from '#common/ipc/service';
 import type { TaskEnv } from '#common/task/env';
-import { type IxlDevice, ixlInit, NOTIFY } from '#ixl/ixl';
+import { countNics, type IxlDevice, ixlInit, NOTIFY } from '#ixl/ixl';
 import { NicPort as NicPortService, Parent } from '../../proto/gen/services.js';
 import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
 import { NicPort, TX_BUFFERS } from './nic_port.ts';
 import { NicTask, sayNic, type TaskEnd, withoutNic } from './nic_task.ts';
+import type { NicChoice, Options } from './options.ts';
 import type { Port } from './port_list.ts';
 import type { Switch } from './switch.ts';
 
 const DRIVER = 'rom/ixl';
 /** Longest time that a timer can wait; a wait that is longer is done again. */
 const FOREVER_MS = 2 ** 31 - 1;
-/** How often a NIC in this process is asked whether it is still there. */
-const WATCH_MS = 5000;
+/** How often, and how far apart, a NIC in this process is tried that has worked before the switch was killed. */
+const MAX_TRIES = 20;
+const TRY_AGAIN_MS = 250;
 /** How long the parent may take to end the driver. */
 const KILL_MS = 1000;
 
@@ -27,45 +30,87 @@ export interface Nic {
   close(): Promise<void>;
 }
 
+/** What every NIC is started with. */
+interface NicContext {
+  readonly env: TaskEnv;
+  readonly vbus: Capability;
+  readonly lan: Switch;
+  readonly log: Log;
+  /** NICs that have worked in an earlier life of the switch, by index; what it had may still be being cleaned up. */
+  readonly before: { hadNic(index: number): boolean; noteNic(index: number): void };
+}
+
+/** Brings up the NICs that the options name, or all; resolves with those that work. Never rejects. */
+export async function startNics(context: NicContext, options: Pick<Options, 'ixl' | 'nics'>): Promise<Nic[]> {
+  const choices = options.nics.length > 0 ? options.nics : await everyNic(context);
+  const start = options.ixl === 'task' ? startNicTask : startNicInProcess;
+  const label = ({ index }: NicChoice) => (choices.length > 1 || index > 0 ? `NIC ${index}` : 'NIC');
+  // Each takes its port number at once, so numbers are in the order of the NICs.
+  const started = await Promise.all(
+    choices.map(async (choice) => {
+      const nic = await start(context, choice, label(choice));
+      if (nic && !context.env.signal.aborted) context.before.noteNic(choice.index);
+      return nic;
+    }),
+  );
+  return started.filter((nic) => nic !== undefined);
+}
+
+/**
+ * All Ethernet controllers of the vbus. The first one is tried in any case: its driver knows best why there is none.
+ * With external loading each driver is a component that somebody has to start: those of further NICs are to be asked for.
+ */
+async function everyNic({ env, vbus }: NicContext): Promise<NicChoice[]> {
+  if (env.signal.aborted) return [];
+  // Io may not be there yet, and the end of the lab may come first.
+  const aborted = once(env.signal, 'abort').then(() => 0);
+  const count = env.external ? 1 : await Promise.race([countNics(vbus, env).catch(() => 1), aborted]);
+  if (env.signal.aborted) return [];
+  return Array.from({ length: Math.max(count, 1) }, (_, index) => ({ index, spec: {} }));
+}
+
 /** Starts `rom/ixl` through our parent and waits for it to attach. Undefined: there is no NIC. Never rejects. */
-export async function startNicTask(
-  env: TaskEnv,
-  vbus: Capability,
-  lan: Switch,
-  log: Log,
+async function startNicTask(
+  { env, vbus, lan, log, before }: NicContext,
+  { index, spec }: NicChoice,
+  label: string,
 ): Promise<Nic | undefined> {
   if (!env.parent) {
-    log.error(withoutNic('this task has no parent that could start rom/ixl: use --ixl=in-process'));
+    log.error(withoutNic('this task has no parent that could start rom/ixl: use --ixl=in-process', label));
     return undefined;
   }
   const parent = env.ipc.client(Parent, env.parent);
+  // One port for all lives of the driver.
+  let port = tryPort(lan, spec, log, label);
+  if (!port) return undefined;
   const gate = await env.ipc.serve(createGate());
   let driver: string | undefined;
-  // One port for all lives of the driver; made with the first.
-  let port: Port | undefined;
   const task = new NicTask({
     log,
+    label,
     signal: env.signal,
     patient: env.external,
+    again: before.hadNic(index),
     startDriver: async (capability) => {
-      driver = await startDriver(env, parent, vbus, capability);
+      driver = await startDriver(env, parent, index, { vbus, port: capability });
       return driver;
     },
-    waitDriver: (id) => waitDriver(env, parent, id),
+    waitDriver: (id) => waitTask(env, parent, id),
     mount: (handlers) => {
-      const mounted = port ?? lan.createNicPort();
+      const mounted = port ?? lan.createNicPort(spec);
       port = undefined;
       const capability = gate.export([...lan.serveNic(mounted), bind(NicPortService, handlers)]);
       port = mounted;
       return {
         capability,
         identify: (name, mac) => {
-          port = identify(lan, mounted, name, mac);
-          env.health?.set('NIC');
+          port = identify(lan, mounted, nicName(name, index), mac);
+          env.health?.set(`NIC ${index}`);
+          return port.name;
         },
         unmount: (free) => {
           gate.destroy(capability);
-          env.health?.set('NIC', free ? undefined : 'its NIC is down');
+          env.health?.set(`NIC ${index}`, free ? undefined : 'its NIC is down');
           if (free) lan.removePort(mounted.number);
           else lan.silenceNic(mounted.number);
         },
@@ -86,19 +131,41 @@ export async function startNicTask(
 }
 
 /** Drives the NIC in this process. Undefined: there is no NIC. Never rejects. */
-export async function startNicInProcess(
-  env: TaskEnv,
-  vbus: Capability,
-  lan: Switch,
-  log: Log,
+async function startNicInProcess(
+  context: NicContext,
+  choice: NicChoice,
+  label: string,
 ): Promise<Nic | undefined> {
+  const { env, lan, log, before } = context;
+  const port = tryPort(lan, choice.spec, log, label);
+  if (!port) return undefined;
+  for (let tries = before.hadNic(choice.index) ? MAX_TRIES : 1; ; tries--) {
+    try {
+      return await openNic(context, choice.index, port, label);
+    } catch (err) {
+      if (tries === 1 || env.signal.aborted) {
+        lan.removePort(port.number);
+        log.error(withoutNic(toL4Error(err).message, label));
+        return undefined;
+      }
+      await sleep(TRY_AGAIN_MS, undefined, { signal: env.signal }).catch(() => {});
+    }
+  }
+}
+
+/** The NIC in this process, connected to its port. */
+async function openNic(
+  { env, vbus, lan, log }: NicContext,
+  index: number,
+  port: Port,
+  label: string,
+): Promise<Nic> {
+  const { number } = port;
   let nic: IxlDevice | undefined;
-  let port: Port | undefined;
   try {
-    const device = await ixlInit(vbus, 0, { irqTimeoutMs: NOTIFY, txBuffers: TX_BUFFERS }, env);
+    const device = await ixlInit(vbus, index, { irqTimeoutMs: NOTIFY, txBuffers: TX_BUFFERS }, env);
     nic = device;
-    port = lan.createNicPort();
-    const { number } = identify(lan, port, device.getDriverName(), device.getMacAddr());
+    const { name } = identify(lan, port, nicName(device.getDriverName(), index), device.getMacAddr());
     lan.connectNic(number, (forwarder, scratch) => {
       const endpoint = new NicPort({ number, memory: env.arena, scratch, forwarder, nic: device });
       device.rebindRecvIrq(0, () => {
@@ -106,39 +173,38 @@ export async function startNicInProcess(
       });
       return endpoint;
     });
-    sayNic(log, device.getDriverName(), formatMac(device.getMacAddr()), device.getLinkSpeed());
-    const unwatch = watchNic(device, () => {
-      log.error(withoutNic('it does not answer any more: is the machine gone?'));
+    sayNic(log, name, formatMac(device.getMacAddr()), device.getLinkSpeed());
+    void device.whenGone().then(() => {
+      log.error(withoutNic('it does not answer any more: is the machine gone?', label));
       lan.removePort(number);
       void device.close();
     });
-    return {
-      close: async () => {
-        unwatch();
-        await device.close();
-      },
-    };
+    return { close: () => device.close() };
   } catch (err) {
-    nic?.close();
-    if (port) lan.removePort(port.number);
-    log.error(withoutNic(err instanceof Error ? err.message : String(err)));
+    void nic?.close();
+    lan.silenceNic(number);
+    throw err;
+  }
+}
+
+/** A port for a NIC whose driver is not known yet; undefined, and said, when there is none left. */
+function tryPort(lan: Switch, spec: NicChoice['spec'], log: Log, label: string): Port | undefined {
+  try {
+    return lan.createNicPort(spec);
+  } catch (err) {
+    log.error(withoutNic((err as Error).message, label));
     return undefined;
   }
 }
 
-/** Asks every now and then whether the NIC is still there: `onGone` is called once. Returns what ends the asking. */
-export function watchNic(nic: Pick<IxlDevice, 'isGone'>, onGone: () => void): () => void {
-  const timer = setInterval(() => {
-    if (!nic.isGone()) return;
-    clearInterval(timer);
-    onGone();
-  }, WATCH_MS);
-  return () => clearInterval(timer);
+/** The first NIC's port has the name of the driver, as in the original; the others have their number, too. */
+function nicName(driver: string, index: number): string {
+  return index === 0 ? driver : `${driver}[${index}]`;
 }
 
 function identify(lan: Switch, port: Port, driver: string, mac: Uint8Array): Port {
   try {
-    return lan.ports.identify(port, driver, mac);
+    return lan.identifyNic(port, driver, mac);
   } catch (cause) {
     throw new L4Error('EEXIST', (cause as Error).message, { code: 'VSWITCH_MAC_IN_USE', cause });
   }
@@ -147,27 +213,28 @@ function identify(lan: Switch, port: Port, driver: string, mac: Uint8Array): Por
 async function startDriver(
   env: TaskEnv,
   parent: Client<typeof Parent>,
-  vbus: Capability,
-  port: Capability,
+  index: number,
+  { vbus, port }: { vbus: Capability; port: Capability },
 ): Promise<string> {
   const rom = env.caps.get('rom');
   const { task } = await parent.startTask(
     {
-      argv: [DRIVER],
+      argv: index === 0 ? [DRIVER] : [DRIVER, '--index', String(index)],
       capabilities: [
         { name: 'vbus', client: vbus },
         { name: 'port', client: port },
         ...(rom ? [{ name: 'rom', client: rom }] : []),
       ],
       environment: {},
-      logTag: 'ixl',
+      logTag: index === 0 ? 'ixl' : `ixl${index}`,
     },
     { signal: env.signal },
   );
   return task;
 }
 
-async function waitDriver(env: TaskEnv, parent: Client<typeof Parent>, task: string): Promise<TaskEnd> {
+/** Resolves when a task that our parent has started for us has ended. */
+export async function waitTask(env: TaskEnv, parent: Client<typeof Parent>, task: string): Promise<TaskEnd> {
   for (;;) {
     try {
       return await parent.waitTask({ task }, { signal: env.signal, deadlineMs: FOREVER_MS });

@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { DROP } from '#common/capture/drop_reasons';
-import { ethernet, type MockClient } from '#common/vnet/testing/mock_client';
+import { NET_F_CSUM, NET_F_HOST_TSO4, NET_F_HOST_TSO6 } from '#common/virtio/features';
+import { type ClientOptions, ethernet, type MockClient } from '#common/vnet/testing/mock_client';
+import {
+  netHeader,
+  offsets,
+  slowSegments,
+  tcpFrame,
+  tsoHeader,
+  withChecksums,
+  withPartialChecksum,
+} from '#common/vnet/testing/tcp_frame';
 import { SCRATCH_BYTES } from '#common/vnet/virtio_port';
 import { BUFFER, lengthOf, setLength } from '#ixl/ixl';
 import { type NicDevice, NicPort } from './nic_port.ts';
@@ -69,10 +79,14 @@ class MockNic implements NicDevice {
 
 const BUFFERS = 256;
 
-function setup(vlan: VlanSpec = {}): { lab: MockSwitch; client: MockClient; nic: MockNic; port: NicPort } {
+function setup(
+  vlan: VlanSpec = {},
+  options: ClientOptions = {},
+): { lab: MockSwitch; client: MockClient; nic: MockNic; port: NicPort } {
   const lab = new MockSwitch();
-  const client = lab.add({ vlan });
-  for (let n = 0; n < 200; n++) client.give();
+  const client = lab.add({ ...options, vlan });
+  const { size = 256 } = options;
+  for (let n = 0; n < Math.min(size, 200); n++) client.give();
   // The memory of port 5 is not used by a client.
   const nic = new MockNic(lab, 6 * 2 * 1024 * 1024, BUFFERS);
   const { memory, forwarder } = lab;
@@ -157,5 +171,55 @@ describe('NicPort', () => {
     expect(port.onInterrupt()).toBe(false);
     nic.irqPending = true;
     expect(port.onInterrupt()).toBe(true);
+  });
+});
+
+describe('NicPort, for clients that leave work to it', () => {
+  const OFFLOADS: ClientOptions = {
+    size: 16,
+    slot: 16_512,
+    features: [NET_F_CSUM, NET_F_HOST_TSO4, NET_F_HOST_TSO6],
+  };
+
+  it.each([
+    ['native', {}, []],
+    ['trunk, whose tag is removed', { trunk: [7] }, [[0x8100, 7]]],
+  ] as const)('finishes checksums: %s', (_name, vlan, tags) => {
+    const { lab, client, nic } = setup(vlan, OFFLOADS);
+    if (tags.length > 0) lab.forwarder.macs.learn(0x0100_0000, 0x0002 | (7 << 16), 1);
+    const frame = tcpFrame({ payload: 900, tags });
+    const header = netHeader({ flags: 1, csumStart: offsets(frame).tcp, csumOffset: 16 });
+    client.send(withPartialChecksum(frame), [], header);
+    client.send(withPartialChecksum(frame), [12, 26, 77], header);
+    lab.run(client);
+    const untagged =
+      tags.length > 0 ? Uint8Array.from([...frame.subarray(0, 12), ...frame.subarray(16)]) : frame;
+    expect(nic.sent).toEqual([withChecksums(untagged), withChecksums(untagged)]);
+  });
+
+  it.each([false, true])('segments (IPv6 %s)', (ipv6) => {
+    const { lab, client, nic } = setup({}, OFFLOADS);
+    const frame = tcpFrame({ payload: 30_000, ipv6, flags: 0x99 });
+    client.send(withPartialChecksum(frame), [12, 99, 16_000, 30_000], tsoHeader(frame, 1448));
+    lab.run(client);
+    const expected = slowSegments(frame, 1448);
+    expect(nic.sent).toEqual(expected);
+    expect(lab.forwarder.counters.txBytes[1]).toBe(expected.reduce((sum, { length }) => sum + length, 0));
+    expect(nic.free).toHaveLength(BUFFERS);
+  });
+
+  it('loses the segments that find no buffer, drops what does not fit one', () => {
+    const { lab, client, nic } = setup({}, OFFLOADS);
+    const frame = tcpFrame({ payload: 10_000 });
+    nic.room = 4;
+    client.send(withPartialChecksum(frame), [], tsoHeader(frame, 1000));
+    client.send(withPartialChecksum(frame), [], tsoHeader(frame, 1000));
+    client.send(withPartialChecksum(frame), [], tsoHeader(frame, 3000));
+    lab.run(client);
+    expect(nic.sent).toEqual(slowSegments(frame, 1000).slice(0, 4));
+    const { counters } = lab.forwarder;
+    expect([counters.droppedFor(1, DROP.NO_DESCRIPTOR), counters.droppedFor(1, DROP.TOO_LONG)]).toEqual([
+      2, 1,
+    ]);
   });
 });

@@ -9,13 +9,18 @@
 import { DROP } from '#common/capture/drop_reasons';
 import type { Memory } from '#common/memory';
 import type { Endpoint } from '#common/vnet/endpoint';
+import { FRAME_TSO } from '#common/vnet/offload';
+import { copyPlain, copySegment } from '#common/vnet/plain_frame';
+import { Segmenter } from '#common/vnet/segmenter';
 import { SourceFrame } from '#common/vnet/source_frame';
-import { TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZE, writeTag } from '#common/vnet/tag';
+import { growth } from '#common/vnet/tag';
 import { BUFFER, type IxlDevice, lengthOf, setLength } from '#ixl/ixl';
 import type { Forwarder } from './forward.ts';
 
 /** Frames of one call to the driver. */
 const BATCH = 32;
+/** Where the segmenter's scratch begins, behind that of the source frame. */
+const SEGMENTER_AT = 16;
 /** Transmit buffers of the NIC. */
 export const TX_BUFFERS = 1024;
 
@@ -35,7 +40,7 @@ export type NicDevice = Pick<
 export interface NicPortOptions {
   readonly number: number;
   readonly memory: Memory;
-  /** Offset of 16 bytes of private memory. */
+  /** Offset of SCRATCH_BYTES bytes of private memory, 8-byte aligned. */
   readonly scratch: number;
   readonly forwarder: Forwarder;
   readonly nic: NicDevice;
@@ -53,6 +58,7 @@ export class NicPort implements Endpoint {
   #sendingCount = 0;
   /** Descriptors that were free when we looked last. */
   #room = 0;
+  readonly #segmenter: Segmenter;
 
   constructor(options: NicPortOptions) {
     this.#number = options.number;
@@ -60,6 +66,7 @@ export class NicPort implements Endpoint {
     this.#forwarder = options.forwarder;
     this.#nic = options.nic;
     this.#frame = new SourceFrame(options.memory, options.scratch);
+    this.#segmenter = new Segmenter(options.memory, options.scratch + SEGMENTER_AT);
   }
 
   /** The receive interrupt has come. True when there is something to receive: the port is to be activated. */
@@ -81,18 +88,13 @@ export class NicPort implements Endpoint {
   }
 
   deliver(frame: SourceFrame, tag: number, tci: number): number {
-    const length = frame.length + (tag === TAG_INSERT ? TAG_SIZE : tag === TAG_REMOVE ? -TAG_SIZE : 0);
+    if (frame.kind === FRAME_TSO) return this.#deliverSegments(frame, tag, tci);
+    const length = frame.length + growth(tag);
     if (length > BUFFER.ROOM) return ~DROP.TOO_LONG;
-    if (this.#sendingCount >= this.#room) {
-      this.#room = Math.min(this.#nic.txRoom(0), TX_BUFFERS);
-      if (this.#sendingCount >= this.#room) return ~DROP.NO_DESCRIPTOR;
-    }
-    const buffer = this.#nic.txPool.alloc();
+    const buffer = this.#alloc();
     if (buffer < 0) return ~DROP.NO_DESCRIPTOR;
-    this.#copy(frame, buffer + BUFFER.DATA, tag, tci);
-    setLength(this.#memory, buffer, length);
-    this.#sending[this.#sendingCount++] = buffer;
-    return length;
+    copyPlain(this.#memory, frame, buffer + BUFFER.DATA, tag, tci);
+    return this.#queue(buffer, length);
   }
 
   publish(): boolean {
@@ -124,16 +126,37 @@ export class NicPort implements Endpoint {
     this.#nic.freeBuffer(buffer);
   }
 
-  #copy(frame: SourceFrame, to: number, tag: number, tci: number): void {
-    if (tag === TAG_KEEP) {
-      frame.copyTo(to, 0, frame.length);
-      return;
+  /** A buffer for one frame, or -1. */
+  #alloc(): number {
+    if (this.#sendingCount >= this.#room) {
+      this.#room = Math.min(this.#nic.txRoom(0), TX_BUFFERS);
+      if (this.#sendingCount >= this.#room) return -1;
     }
-    const before = Math.min(TAG_OFFSET, frame.length);
-    frame.copyTo(to, 0, before);
-    const written = tag === TAG_REMOVE ? before : before + TAG_SIZE;
-    if (tag !== TAG_REMOVE) writeTag(this.#memory, to + before, tci);
-    const after = tag === TAG_INSERT ? before : TAG_OFFSET + TAG_SIZE;
-    if (after < frame.length) frame.copyTo(to + written, after, frame.length);
+    return this.#nic.txPool.alloc();
+  }
+
+  #queue(buffer: number, length: number): number {
+    setLength(this.#memory, buffer, length);
+    this.#sending[this.#sendingCount++] = buffer;
+    return length;
+  }
+
+  /** As for any receiver that does not segment: segments without a buffer are lost. */
+  #deliverSegments(frame: SourceFrame, tag: number, tci: number): number {
+    const segmenter = this.#segmenter;
+    segmenter.begin(frame, tag, tci, false);
+    if (segmenter.headerBytes + frame.offload.gsoSize > BUFFER.ROOM) return ~DROP.TOO_LONG;
+    let bytes = 0;
+    while (segmenter.next()) {
+      this.#forwarder.work += 1;
+      const buffer = this.#alloc();
+      if (buffer < 0) {
+        if (bytes === 0) return ~DROP.NO_DESCRIPTOR;
+        this.#forwarder.lost(this.#number, DROP.NO_DESCRIPTOR);
+        return bytes;
+      }
+      bytes += this.#queue(buffer, copySegment(this.#memory, frame, segmenter, buffer + BUFFER.DATA));
+    }
+    return bytes;
   }
 }

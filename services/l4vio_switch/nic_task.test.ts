@@ -18,6 +18,7 @@ class MockHost implements NicTaskHost {
   mounts = 0;
   unmounts: boolean[] = [];
   startError: Error | undefined;
+  again = false;
   #now = 0;
   readonly #stop = new AbortController();
   readonly #behave: (handlers: Handlers<typeof NicPort>, life: number) => void;
@@ -36,7 +37,10 @@ class MockHost implements NicTaskHost {
     this.mounts += 1;
     return {
       capability: { gate: '', object: 1, masks: [], proof: new Uint8Array(16) },
-      identify: (driver: string, mac: Uint8Array) => void this.identified.push(`${driver} ${mac[5]}`),
+      identify: (driver: string, mac: Uint8Array) => {
+        this.identified.push(`${driver} ${mac[5]}`);
+        return driver;
+      },
       unmount: (free: boolean) => void this.unmounts.push(free),
     };
   }
@@ -131,6 +135,19 @@ describe('NicTask.start()', () => {
     host.startError = new Error('there is no rom/ixl');
     expect(await new NicTask(host).start()).toBe(false);
     expect(host.lines[0]).toContain('there is no rom/ixl');
+  });
+});
+
+describe('NicTask of a switch that was killed', () => {
+  it('tries again when its first driver finds the NIC still taken', async () => {
+    const host = new MockHost((handlers, life) => {
+      if (life === 1) void handlers.failed({ reason: 'the function is in another space' } as never, CONTEXT);
+      else attach(handlers);
+    });
+    host.again = true;
+    expect(await new NicTask(host).start()).toBe(true);
+    await expect.poll(() => host.lines.at(-1)).toContain('NIC is back');
+    expect([host.delays, host.unmounts]).toEqual([[500], [false]]);
   });
 });
 

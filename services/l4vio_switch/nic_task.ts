@@ -28,15 +28,19 @@ export interface TaskEnd {
 export interface NicMount {
   /** The object that the driver gets: L4virtio, Icu and NicPort. */
   readonly capability: Capability;
-  /** The driver has named itself. Throws L4Error EEXIST when a port has that MAC. */
-  identify(driver: string, mac: Uint8Array): void;
+  /** The driver has named itself: the name of the port. Throws L4Error EEXIST when a port has that MAC. */
+  identify(driver: string, mac: Uint8Array): string;
   /** Takes the object away and silences the port; `free`: its number may be used by others. */
   unmount(free: boolean): void;
 }
 
 export interface NicTaskHost {
+  /** How messages call it: `NIC`, or `NIC 1` where there are several. */
+  readonly label?: string;
   /** Never gives up once the NIC has worked: what the driver needs is started by others, and may be away for long. */
   readonly patient?: boolean;
+  /** The NIC has worked in an earlier life of the switch: a driver that fails at first is started again as well. */
+  readonly again?: boolean;
   readonly log: Log;
   readonly signal: AbortSignal;
   /** Starts the driver with that port. Resolves with the id of the task. */
@@ -69,11 +73,11 @@ export class NicTask {
   async start(): Promise<boolean> {
     const beginning = await this.#begin();
     if (this.#host.signal.aborted) return false;
-    if (beginning.kind === 'attached') {
-      void this.#supervise(beginning.end);
+    if (beginning.kind === 'attached' || this.#host.again) {
+      void this.#supervise(beginning);
       return true;
     }
-    this.#giveUp(withoutNic(beginning.reason));
+    this.#giveUp(withoutNic(beginning.reason, this.#host.label));
     return false;
   }
 
@@ -121,29 +125,29 @@ export class NicTask {
         `Cannot attach NIC as its MAC address must be xx:xx:xx:xx:xx:xx: current value is '${macText}'`,
       );
     }
-    this.#mount?.identify(driver, mac);
-    sayNic(this.#host.log, driver, macText, linkSpeed);
+    const name = this.#mount?.identify(driver, mac) ?? driver;
+    sayNic(this.#host.log, name, macText, linkSpeed);
   }
 
   /** Starts the driver again whenever it dies. */
-  async #supervise(firstEnd: Promise<TaskEnd>): Promise<void> {
-    const { log, signal } = this.#host;
-    let how = await describeEnd(firstEnd);
+  async #supervise(first: Beginning): Promise<void> {
+    const { log, signal, label = 'NIC' } = this.#host;
+    let how = await howItEnded(first);
     while (!signal.aborted) {
       this.#mount?.unmount(false);
       if (this.#tooManyDeaths() && !this.#host.patient) {
         return this.#giveUp(
-          `NIC driver given up as ${how}, ${MAX_DEATHS} times within a minute. The other ports go on`,
+          `${label} driver given up as ${how}, ${MAX_DEATHS} times within a minute. The other ports go on`,
         );
       }
       log.error(
-        `NIC is down as ${how}. The other ports go on, the driver is started again in ${this.#delayMs} ms`,
+        `${label} is down as ${how}. The other ports go on, the driver is started again in ${this.#delayMs} ms`,
       );
       await this.#host.delay(this.#delayMs);
       this.#delayMs = Math.min(2 * this.#delayMs, MAX_DELAY_MS);
       if (signal.aborted) return;
       const beginning = await this.#begin();
-      if (beginning.kind === 'attached') log.always('NIC is back');
+      if (beginning.kind === 'attached') log.always(`${label} is back`);
       how = await howItEnded(beginning);
     }
   }
@@ -166,15 +170,15 @@ export class NicTask {
 }
 
 /** What is said when there is no NIC; `reason` is a sentence of its own. */
-export function withoutNic(reason: string): string {
-  return `The switch works without the NIC of 'vbus': ${reason}`;
+export function withoutNic(reason: string, label = 'NIC'): string {
+  return `The switch works without ${label === 'NIC' ? 'the NIC' : label} of 'vbus': ${reason}`;
 }
 
 /** Tells which NIC there is; `linkSpeed` in Mbit/s. */
-export function sayNic(log: Log, driver: string, mac: string, linkSpeed: number): void {
+export function sayNic(log: Log, name: string, mac: string, linkSpeed: number): void {
   log.info(
     'port',
-    `NIC port '${driver}' ${mac}, ${linkSpeed > 0 ? `link speed ${linkSpeed} Mbit/s` : 'link down'}`,
+    `NIC port '${name}' ${mac}, ${linkSpeed > 0 ? `link speed ${linkSpeed} Mbit/s` : 'link down'}`,
   );
 }
 

@@ -11,6 +11,10 @@ describe('parseOptions()', () => {
       levels: uniformLevels(LEVELS.warn),
       trustedDataspaces: [],
       ixl: 'task',
+      nics: [],
+      macAge: 0,
+      storm: undefined,
+      tunnels: [],
       help: false,
       warnings: [],
     });
@@ -27,6 +31,26 @@ describe('parseOptions()', () => {
     [['-m'], { assignMacs: true }],
     [['-d', 'ram', '--register-ds=more'], { trustedDataspaces: ['ram', 'more'] }],
     [['--ixl=in-process'], { ixl: 'in-process' }],
+    [['--mac-age=300'], { macAge: 300 }],
+    [['--storm', '100'], { storm: { broadcast: 100, multicast: 100, unknown: 100 } }],
+    [['--storm=100', '--storm', 'broadcast=5'], { storm: { broadcast: 5, multicast: 100, unknown: 100 } }],
+    [['--nic=0'], { nics: [{ index: 0, spec: { name: '' } }] }],
+    [
+      ['--nic', '0,name=wan,vlan=trunk=1,2', '--nic=2,vlan=access=7,rate-in=10M,64k,storm=unknown=9'],
+      {
+        nics: [
+          { index: 0, spec: { name: 'wan', trunk: [1, 2] } },
+          {
+            index: 2,
+            spec: {
+              access: 7,
+              rateIn: { bitsPerSecond: 10e6, burst: 64_000 },
+              storm: { unknown: 9 },
+            },
+          },
+        ],
+      },
+    ],
     [['-v'], { levels: uniformLevels(LEVELS.info) }],
     [['-vv'], { levels: uniformLevels(LEVELS.debug) }],
     [['-v', '-v', '--verbose', '-v'], { levels: uniformLevels(LEVELS.trace) }],
@@ -47,6 +71,19 @@ describe('parseOptions()', () => {
     [['-s', '65536'], /power of two/],
     [['-s'], /size/],
     [['--ixl=elsewhere'], /task or in-process/],
+    [
+      ['--mac-age=-1'],
+      /age of MAC addresses .*0 \(never forgotten\) to 1000000 seconds: current value is '-1'/,
+    ],
+    [['--mac-age=soon'], /current value is 'soon'/],
+    [['--storm=much'], /storm control.*KIND=FRAMES per second.*current value is 'much'/],
+    [['--storm=arp=1'], /broadcast, multicast, unknown/],
+    [['--nic=wan'], /--nic wan as it must start with the number .*0\.\.255: current value is 'wan'/],
+    [['--nic=256'], /0\.\.255/],
+    [['--nic=0,1'], /--nic 0,1: Unknown option '1': it must be one of name=S, vlan=/],
+    [['--nic=0', '--nic=0,name=x'], /0 is there twice/],
+    [['--nic=0,mac=02:00:00:00:00:01'], /Unknown option 'mac=/],
+    [['--nic=0,vlan=access=0'], /--nic 0,vlan=access=0: Invalid VLAN access port id '0'/],
     [['--nonsense'], /nonsense/],
     [['-x'], /-x/],
   ])('refuses %j', (args, message) => {

@@ -5,10 +5,20 @@
  * every packet. Mistakes of the user throw OptionError; what the original ignored silently comes back as a warning.
  */
 import { parseArgs } from 'node:util';
+import { type PortSpec, parseNicArguments, parseTunnelArguments } from './factory_args.ts';
+import { addStorm } from './limit_args.ts';
+import type { StormLimit } from './limits.ts';
 import { COMPONENTS, type Component, LEVELS, type LevelName, uniformLevels } from './log.ts';
 
 /** Where the NIC driver of the vbus runs: as a task of its own, or linked into the switch. */
 export type IxlMode = 'task' | 'in-process';
+
+/** What `--nic` says of one Ethernet controller of the vbus. */
+export interface NicChoice {
+  /** Which one, counted from 0 in the order of the vbus. */
+  readonly index: number;
+  readonly spec: Partial<PortSpec>;
+}
 
 export interface Options {
   /** Most ports at a time, the NIC's included, the monitor's not. */
@@ -22,6 +32,14 @@ export interface Options {
   /** Names of capabilities; when there are any, clients may register only these dataspaces. */
   readonly trustedDataspaces: readonly string[];
   readonly ixl: IxlMode;
+  /** The NICs that become ports; empty: all that the vbus has. */
+  readonly nics: readonly NicChoice[];
+  /** VXLAN ports without a client. */
+  readonly tunnels: readonly PortSpec[];
+  /** Seconds after which an address that was not seen is forgotten; 0: never. */
+  readonly macAge: number;
+  /** Storm control of ports that have none of their own. */
+  readonly storm?: StormLimit | undefined;
   readonly help: boolean;
   /** What was ignored, one sentence each. */
   readonly warnings: readonly string[];
@@ -37,6 +55,8 @@ export const DEFAULT_PORTS = 256;
 export const MAX_PORTS = 4096;
 export const DEFAULT_QUEUE_SIZE = 256;
 const MAX_QUEUE_SIZE = 32768;
+const MAX_MAC_AGE = 1_000_000;
+const MAX_NIC_INDEX = 255;
 
 export const USAGE = `Usage: l4vio_switch [options]
   -p, --ports N          at most N ports (1..${MAX_PORTS}, default ${DEFAULT_PORTS})
@@ -48,6 +68,15 @@ export const USAGE = `Usage: l4vio_switch [options]
   -q, --quiet            errors only
   -d, --register-ds CAP  clients may share only the dataspaces named so (repeatable)
       --ixl MODE         NIC driver as a task of its own (task, the default) or inside the switch (in-process)
+      --nic N[,KEY=VALUE...]
+                         Ethernet controller N of the vbus (from 0) becomes a port, with name=, vlan=, rate-in=,
+                         rate-out=, storm= as in create(0, ...) (repeatable; default: every one does)
+      --vxlan vni=N,remote=ADDRESS[:PORT][,KEY=VALUE...]
+                         a port to the same network in other switches (remote= for each); also name=, vlan=, local=,
+                         port=, rate-in=, rate-out=, storm= (repeatable)
+      --mac-age SECONDS  forget addresses that were not seen for so long (default 0: never)
+      --storm [K=]FRAMES storm control of ports without storm=: frames per second, also of one kind K
+                         (broadcast, multicast, unknown; repeatable)
   -h, --help             this text`;
 
 const SPEC = {
@@ -60,6 +89,10 @@ const SPEC = {
   quiet: { type: 'boolean', short: 'q' },
   'register-ds': { type: 'string', short: 'd' },
   ixl: { type: 'string' },
+  nic: { type: 'string' },
+  vxlan: { type: 'string' },
+  'mac-age': { type: 'string' },
+  storm: { type: 'string' },
   help: { type: 'boolean', short: 'h' },
 } as const;
 
@@ -71,6 +104,10 @@ export function parseOptions(args: readonly string[]): Options {
     assignMacs: true,
     trustedDataspaces: [] as string[],
     ixl: 'task' as IxlMode,
+    nics: [] as NicChoice[],
+    tunnels: [] as PortSpec[],
+    macAge: 0,
+    storm: undefined as StormLimit | undefined,
     help: false,
     warnings: [] as string[],
   };
@@ -88,6 +125,10 @@ export function parseOptions(args: readonly string[]): Options {
     else if (token.name === 'no-mac') options.assignMacs = false;
     else if (token.name === 'register-ds') options.trustedDataspaces.push(value);
     else if (token.name === 'ixl') options.ixl = parseIxl(value);
+    else if (token.name === 'nic') options.nics.push(parseNic(value, options.nics));
+    else if (token.name === 'vxlan') options.tunnels.push(parseVxlan(value));
+    else if (token.name === 'mac-age') options.macAge = parseMacAge(value);
+    else if (token.name === 'storm') options.storm = parseStorm(value, options.storm);
     else if (token.name === 'help') options.help = true;
     else if (token.name === 'debug') {
       const warning = setLevel(levels, value);
@@ -129,6 +170,64 @@ function parseIxl(text: string): IxlMode {
   throw new OptionError(
     `Cannot set the place of the NIC driver as it must be task or in-process: current value is '${text}'`,
   );
+}
+
+/** `N[,KEY=VALUE...]`. */
+function parseNic(text: string, before: readonly NicChoice[]): NicChoice {
+  const [first = '', ...words] = text.split(',');
+  const index = decimal(first);
+  if (!(index <= MAX_NIC_INDEX)) {
+    throw new OptionError(
+      `Cannot use --nic ${text} as it must start with the number of an Ethernet controller, 0..${MAX_NIC_INDEX}: current value is '${first}'`,
+    );
+  }
+  if (before.some((nic) => nic.index === index))
+    throw new OptionError(
+      `Cannot use --nic ${text} as each NIC can be one port only: ${index} is there twice`,
+    );
+  try {
+    return { index, spec: parseNicArguments(joinLists(words)) };
+  } catch (cause) {
+    throw new OptionError(`Cannot use --nic ${text}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** A word without `=` goes on with the list before it, as in `vlan=trunk=1,2`. */
+function joinLists(words: readonly string[]): string[] {
+  const args: string[] = [];
+  for (const word of words) {
+    if (word.includes('=') || args.length === 0) args.push(word);
+    else args.push(`${args.pop()},${word}`);
+  }
+  return args;
+}
+
+/** `KEY=VALUE[,KEY=VALUE...]`. */
+function parseVxlan(text: string): PortSpec {
+  try {
+    return parseTunnelArguments(joinLists(text.split(',')));
+  } catch (cause) {
+    throw new OptionError(`Cannot use --vxlan ${text}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function parseMacAge(text: string): number {
+  const seconds = decimal(text);
+  if (seconds <= MAX_MAC_AGE) return seconds;
+  throw new OptionError(
+    `Cannot set the age of MAC addresses as it must be 0 (never forgotten) to ${MAX_MAC_AGE} seconds: current value is '${text}'`,
+  );
+}
+
+function parseStorm(text: string, before: StormLimit | undefined): StormLimit {
+  try {
+    return addStorm(before, text);
+  } catch (cause) {
+    throw new OptionError(
+      `Cannot set storm control. ${(cause as Error).message}: current value is '${text}'`,
+      { cause },
+    );
+  }
 }
 
 function decimal(text: string): number {

@@ -11,6 +11,21 @@ function build(options: { maxPorts?: number; assignMacs?: boolean } = {}) {
   return { lines, list: new PortList({ maxPorts: 2, assignMacs: true, ...options, log }) };
 }
 
+describe('PortList.mirrored()', () => {
+  it('gives each port the mirrors that know its name, and leaves those out that only look', () => {
+    const { list } = build({ maxPorts: 8 });
+    list.create({ ...SPEC, name: 'web' });
+    list.create({ ...SPEC, name: 'eye', mirror: ['web', 'wan', 'other'] });
+    list.create({ ...SPEC, name: 'other', mirror: ['web'] });
+    list.createNic(8, { name: 'wan' });
+    list.create({ ...SPEC, monitor: true });
+    expect(list.mirrored().map(({ port, mirrors }) => [port.name, mirrors])).toEqual([
+      ['web', [1, 2]],
+      ['wan', [1]],
+    ]);
+  });
+});
+
 describe('PortList.create()', () => {
   it('makes names up with a counter that explicit names do not move', () => {
     const { list } = build({ maxPorts: 8 });

@@ -1,17 +1,33 @@
 import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { DROP } from '#common/capture/drop_reasons';
 import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
 import type { Gate } from '#common/ipc/gate';
-import { Ipc } from '#common/ipc/ipc';
 import { bind } from '#common/ipc/service';
 import { DriverClient } from '#common/l4virtio/driver_client';
-import { Arena } from '#common/shm/arena';
-import { SharedMemories, type SharedMemoryRef } from '#common/shm/dataspace';
-import { Doorbells } from '#common/shm/doorbell';
+import type { SharedMemoryRef } from '#common/shm/dataspace';
+import { NetClient, TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
-import { featureSet, NET_F_MAC, NET_F_MRG_RXBUF } from '#common/virtio/features';
+import {
+  F_EVENT_IDX,
+  type Features,
+  featureNames,
+  NET_F_CSUM,
+  NET_F_GUEST_CSUM,
+  NET_F_GUEST_TSO4,
+  NET_F_HOST_TSO4,
+  NET_F_MTU,
+  NET_F_STATUS,
+} from '#common/virtio/features';
 import { queueBytes } from '#common/virtio/layout';
 import { ethernet } from '#common/vnet/testing/mock_client';
+import {
+  netHeader,
+  slowSegments,
+  tcpFrame,
+  tsoHeader,
+  withPartialChecksum,
+} from '#common/vnet/testing/tcp_frame';
 import { Factory, Meta, SwitchStatistics } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { formatMac } from './mac_address.ts';
@@ -20,94 +36,16 @@ import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
 
 const ENTRIES = 64;
-const SLOT = 2048;
 const RINGS = 2 * queueBytes(ENTRIES);
-
-/** One task: everything that the environment of a program has. */
-class Task {
-  readonly ipc: Ipc;
-  readonly arena = new Arena(2 ** 26);
-  readonly memories: SharedMemories;
-  readonly doorbells: Doorbells;
-
-  constructor(runDir: string, id: string) {
-    this.ipc = new Ipc({ runDir, task: id.repeat(32) });
-    this.memories = new SharedMemories(runDir, this.arena);
-    this.doorbells = new Doorbells(runDir);
-  }
-
-  close(): void {
-    this.ipc.close();
-    this.doorbells.close();
-    this.memories.close();
-  }
-}
-
-/** A client with real rings, real doorbells and one slot per descriptor. */
-class Client {
-  readonly driver: DriverClient;
-  readonly received: Uint8Array[] = [];
-  resets = 0;
-  #where = 0;
-  #address = 0;
-  readonly #arena: Arena;
-
-  private constructor(driver: DriverClient, arena: Arena) {
-    this.driver = driver;
-    this.#arena = arena;
-  }
-
-  static async open(task: Task, port: Capability): Promise<Client> {
-    let client: Client | undefined;
-    const driver = await DriverClient.open(task, port, {
-      name: 'virtnet',
-      onInterrupt: () => client?.drain(),
-      onNeedsReset: () => {
-        if (client) client.resets += 1;
-      },
-    });
-    client = new Client(driver, task.arena);
-    const memory = await driver.allocate(RINGS + 2 * ENTRIES * SLOT);
-    client.#where = memory.where + RINGS;
-    client.#address = memory.address + RINGS;
-    for (const queue of [0, 1])
-      await driver.configureQueue(queue, memory, queue * queueBytes(ENTRIES), ENTRIES);
-    await driver.start(featureSet(NET_F_MAC, NET_F_MRG_RXBUF));
-    for (let n = 0; n < ENTRIES; n++) driver.queue(0).add(client.#address + n * SLOT, SLOT, true);
-    driver.queue(0).flush();
-    return client;
-  }
-
-  send(frame: Uint8Array, address?: number): void {
-    const queue = this.driver.queue(1);
-    while (queue.pop() >= 0);
-    const slot = ENTRIES;
-    this.#arena.u8.fill(0, this.#where + slot * SLOT, this.#where + slot * SLOT + 12);
-    this.#arena.u8.set(frame, this.#where + slot * SLOT + 12);
-    queue.add(address ?? this.#address + slot * SLOT, 12 + frame.length, false);
-    if (queue.flush()) this.driver.notify();
-  }
-
-  drain(): void {
-    const queue = this.driver.queue(0);
-    for (let head = queue.pop(); head >= 0; head = queue.pop()) {
-      const at = this.#where + head * SLOT;
-      this.received.push(this.#arena.u8.slice(at + 12, at + queue.usedLength));
-      queue.add(this.#address + head * SLOT, SLOT, true);
-    }
-    queue.flush();
-  }
-}
-
 let dir: TestRunDir;
-let server: Task;
+let server: TestTask;
 let gate: Gate;
 let lan: Switch;
 let lines: string[];
 let root: Capability;
-const tasks: Task[] = [];
+const tasks: TestTask[] = [];
 
-async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4): Promise<void> {
+async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4, mtu?: number): Promise<void> {
   const end = createGate();
   const list = listLog();
   lines = list.lines;
@@ -118,19 +56,20 @@ async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4):
     assignMacs: true,
     log: list.log,
     ...(accepts ? { accepts } : {}),
+    ...(mtu ? { mtu } : {}),
   });
   gate.setRoot([bind(Factory, factoryHandlers(gate, lan, server.memories, list.log))]);
   lan.start();
   root = rootCapability(end);
 }
 
-function task(id: string): Task {
-  const made = new Task(dir.path, id);
+function task(id: string): TestTask {
+  const made = new TestTask(dir.path, id);
   tasks.push(made);
   return made;
 }
 
-async function create(client: Task, ...texts: string[]): Promise<Capability> {
+async function create(client: TestTask, ...texts: string[]): Promise<Capability> {
   const { object } = await client.ipc
     .client(Factory, root)
     .create({ type: 0, arguments: texts.map((text) => ({ text })) });
@@ -139,7 +78,7 @@ async function create(client: Task, ...texts: string[]): Promise<Capability> {
 
 beforeEach(() => {
   dir = testRunDir();
-  server = new Task(dir.path, 's');
+  server = new TestTask(dir.path, 's');
 });
 
 afterEach(() => {
@@ -155,8 +94,8 @@ describe('Switch with clients in shared memory', () => {
   it('carries frames between two clients', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
-    const a = await Client.open(ta, await create(ta, 'name=a', 'mac=02:00:00:00:00:0a'));
-    const b = await Client.open(tb, await create(tb));
+    const a = await NetClient.open(ta, await create(ta, 'name=a', 'mac=02:00:00:00:00:0a'));
+    const b = await NetClient.open(tb, await create(tb));
     expect(formatMac(a.driver.mac as Uint8Array)).toBe('02:00:00:00:00:0a');
     a.send(ethernet(-1, 0, { length: 1514 }));
     await expect.poll(() => b.received).toEqual([ethernet(-1, 0, { length: 1514 })]);
@@ -167,13 +106,108 @@ describe('Switch with clients in shared memory', () => {
     expect(a.received.at(-1)).toEqual(ethernet(0, 1, { seed: 99 }));
   });
 
-  it('offers exactly MAC, MRG_RXBUF, INDIRECT_DESC and VERSION_1', async () => {
+  it('gives a client that asks for no more what the original gives it', async () => {
     await serve();
     const ta = task('a');
-    const a = await Client.open(ta, await create(ta));
+    const a = await NetClient.open(ta, await create(ta));
     expect(a.driver.features).toEqual({ lo: 0x8020, hi: 1 });
     expect(a.driver.queueSize(0)).toBe(256);
     await a.driver.close();
+  });
+
+  it('offers offloads, EVENT_IDX, STATUS, and MTU when there is one', async () => {
+    await serve(undefined, 4, 9000);
+    const ta = task('a');
+    const everything: Features = { lo: 0xffff_ffff, hi: 0 };
+    for (const [texts, mtu] of [
+      [[], 9000],
+      [['mtu=1280'], 1280],
+    ] as const) {
+      const driver = await DriverClient.open(ta, await create(ta, ...texts), {
+        name: 'virtnet',
+        onInterrupt: () => {},
+      });
+      const memory = await driver.allocate(RINGS);
+      for (const queue of [0, 1])
+        await driver.configureQueue(queue, memory, queue * queueBytes(ENTRIES), ENTRIES);
+      expect(featureNames(await driver.start(everything))).toBe(
+        'CSUM GUEST_CSUM MTU MAC GUEST_TSO4 GUEST_TSO6 GUEST_ECN HOST_TSO4 HOST_TSO6 HOST_ECN MRG_RXBUF STATUS INDIRECT_DESC EVENT_IDX VERSION_1',
+      );
+      expect([...driver.deviceConfig(12).subarray(6)]).toEqual([1, 0, 0, 0, mtu & 0xff, mtu >>> 8]);
+      await driver.close();
+    }
+  });
+
+  it('refuses features that need others, and says which', async () => {
+    await serve();
+    const ta = task('a');
+    await expect(NetClient.open(ta, await create(ta), { features: [NET_F_HOST_TSO4] })).rejects.toMatchObject(
+      {
+        errno: 5,
+      },
+    );
+    expect(lines.at(-1)).toContain('HOST_TSO4 and HOST_TSO6 need CSUM: set MAC HOST_TSO4 MRG_RXBUF');
+  });
+
+  it('finishes checksums between clients, and drops what does not fit its frame', async () => {
+    await serve();
+    const [ta, tb, tc] = [task('a'), task('b'), task('c')];
+    const a = await NetClient.open(ta, await create(ta, 'name=a'), {
+      features: [NET_F_CSUM, NET_F_HOST_TSO4, F_EVENT_IDX],
+    });
+    const b = await NetClient.open(tb, await create(tb), { features: [F_EVENT_IDX] });
+    const c = await NetClient.open(tc, await create(tc), { features: [NET_F_GUEST_CSUM, NET_F_GUEST_TSO4] });
+    const frame = tcpFrame({ payload: 1000 });
+    a.send(frame, undefined, netHeader({ flags: 1, csumStart: 34, csumOffset: 2000 }));
+    await expect.poll(() => lan.forwarder.counters.droppedFor(0, DROP.OFFLOAD)).toBe(1);
+    a.send(withPartialChecksum(frame), undefined, tsoHeader(frame, 400));
+    await expect.poll(() => [b.received.length, c.received.length]).toEqual([3, 1]);
+    expect(b.received).toEqual(slowSegments(frame, 400));
+    expect(c.received).toEqual([withPartialChecksum(frame)]);
+    expect(lan.forwarder.counters.txPackets[0]).toBe(0);
+  });
+
+  it('keeps to the MTU that a client has taken', async () => {
+    await serve();
+    const [ta, tb] = [task('a'), task('b')];
+    const a = await NetClient.open(ta, await create(ta));
+    const b = await NetClient.open(tb, await create(tb, 'mtu=1000'), { features: [NET_F_MTU] });
+    a.send(ethernet(-1, 0, { length: 1015 }));
+    await expect.poll(() => lan.forwarder.counters.droppedFor(1, DROP.TOO_LONG)).toBe(1);
+    a.send(ethernet(-1, 0, { length: 1014 }));
+    await expect.poll(() => b.received.length).toBe(1);
+  });
+
+  it('takes a link down and up: tells who asked, carries nothing meanwhile', async () => {
+    await serve();
+    const [ta, tb] = [task('a'), task('b')];
+    const port = await create(ta, 'name=a', 'ds-max=4');
+    const a = await NetClient.open(ta, port, { features: [NET_F_STATUS] });
+    const b = await NetClient.open(tb, await create(tb));
+    const status = () => a.driver.deviceConfig(8)[6];
+    a.send(ethernet(-1, 0));
+    await expect.poll(() => b.received.length).toBe(1);
+    expect([status(), lan.forwarder.linkUp(0), lan.forwarder.macs.size]).toEqual([1, true, 1]);
+    lan.setLink(0, false);
+    lan.setLink(0, false);
+    await expect.poll(() => a.configChanges).toBe(1);
+    expect([status(), lan.forwarder.linkUp(0), lan.forwarder.macs.size]).toEqual([0, false, 0]);
+    b.send(ethernet(-1, 1));
+    a.send(ethernet(-1, 0));
+    await expect.poll(() => lan.forwarder.counters.droppedFor(0, DROP.LINK_DOWN)).toBe(2);
+    // A driver that starts anew finds it down as well.
+    await a.driver.close();
+    const again = await NetClient.open(ta, port, { features: [NET_F_STATUS] });
+    expect(again.driver.deviceConfig(8)[6]).toBe(0);
+    lan.setLink(0, true);
+    await expect.poll(() => again.configChanges).toBe(1);
+    b.send(ethernet(-1, 1));
+    await expect.poll(() => again.received.length).toBe(1);
+    lan.setLink(1, false);
+    again.send(ethernet(-1, 0));
+    await expect.poll(() => lan.forwarder.counters.droppedFor(1, DROP.LINK_DOWN)).toBe(1);
+    expect([b.configChanges, b.received.length, again.received.length]).toEqual([0, 1, 1]);
+    expect(() => lan.setLink(7, false)).toThrow('none of that number');
   });
 
   it('removes a port when its last holder ends, and the number is free again', async () => {
@@ -181,7 +215,7 @@ describe('Switch with clients in shared memory', () => {
     const [ta, tb] = [task('a'), task('b')];
     const first = await create(ta, 'mac=02:00:00:00:00:0a');
     await create(tb);
-    const a = await Client.open(ta, first);
+    const a = await NetClient.open(ta, first);
     a.send(ethernet(-1, 0));
     await expect.poll(() => lan.forwarder.macs.size).toBe(1);
     await expect(create(tb)).rejects.toMatchObject({
@@ -197,8 +231,8 @@ describe('Switch with clients in shared memory', () => {
   it('stops a port whose driver breaks the ring; it can reset and go on, others never notice', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
-    const a = await Client.open(ta, await create(ta, 'name=bad'));
-    const b = await Client.open(tb, await create(tb));
+    const a = await NetClient.open(ta, await create(ta, 'name=bad'));
+    const b = await NetClient.open(tb, await create(tb));
     a.send(ethernet(-1, 0), 0x7000_0000);
     await expect.poll(() => a.resets).toBe(1);
     expect(lines.at(-1)).toMatch(/VSwitch: ERROR: Port 'bad': .*must lie inside one registered region/);
@@ -264,8 +298,8 @@ describe('statistics reader', () => {
   it('shows ports and counters at each sync', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
-    const a = await Client.open(ta, await create(ta, 'name=lan', 'mac=02:00:00:00:00:0a'));
-    await Client.open(tb, await create(tb));
+    const a = await NetClient.open(ta, await create(ta, 'name=lan', 'mac=02:00:00:00:00:0a'));
+    await NetClient.open(tb, await create(tb));
     const { object } = await ta.ipc.client(Factory, root).create({ type: 1 });
     const reader = ta.ipc.client(SwitchStatistics, object as Capability);
     const { memory } = await reader.getBuffer();

@@ -5,31 +5,34 @@
  * capabilities), and as an endpoint of the forwarder (frames). They are made and taken apart here, together.
  */
 import type { Capability } from '#common/ipc/capability';
-import type { Gate } from '#common/ipc/gate';
+import { L4Error } from '#common/ipc/errors';
+import type { ExportOptions, Gate } from '#common/ipc/gate';
 import type { Binding } from '#common/ipc/service';
 import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
+import { Throttle } from '#common/obs/throttle';
 import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { Pump } from '#common/shm/pump';
-import { DEVICE_ID_NET, NET_CONFIG_SIZE } from '#common/virtio/config_page';
-import {
-  F_INDIRECT_DESC,
-  type Features,
-  featureSet,
-  hasFeature,
-  NET_F_MAC,
-  NET_F_MRG_RXBUF,
-} from '#common/virtio/features';
+import { DEVICE_ID_NET } from '#common/virtio/config_page';
+import type { DeviceQueue } from '#common/virtio/device_queue';
+import { type Features, hasFeature, NET_F_MTU, NET_F_STATUS } from '#common/virtio/features';
 import type { Endpoint } from '#common/vnet/endpoint';
+import { netConfig } from '#common/vnet/net_config';
+import { missingFeature, portFeatures } from '#common/vnet/offload';
 import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES, VirtioPort } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
 import { Forwarder } from './forward.ts';
-import { type Log, Throttle } from './log.ts';
+import type { KeptRecord, PortMemo } from './journal.ts';
+import type { StormLimit } from './limits.ts';
+import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
+import { MacTable } from './mac_table.ts';
 import type { Options } from './options.ts';
-import { type Port, PortList } from './port_list.ts';
+import { isOnlooker, type Port, PortList } from './port_list.ts';
 import { statisticsBytes, writeStatistics } from './statistics.ts';
+import { formatRemote, type VxlanSpec } from './vxlan/spec.ts';
+import { Tunnels } from './vxlan/tunnels.ts';
 
 const RX = 0;
 const TX = 1;
@@ -42,6 +45,12 @@ export interface SwitchEnv extends DeviceEnv {
 
 export interface SwitchOptions extends Pick<Options, 'ports' | 'queueSize' | 'assignMacs'> {
   readonly log: Log;
+  /** Seconds after which an address that was not seen is forgotten; default never. */
+  readonly macAge?: number;
+  /** Storm control of ports that have none of their own. */
+  readonly storm?: StormLimit | undefined;
+  /** MTU that ports without one of their own offer, in bytes behind the Ethernet header; default: none is offered. */
+  readonly mtu?: number;
   /** Which dataspaces clients may register; default all. */
   readonly accepts?: (memory: SharedMemoryRef) => boolean;
 }
@@ -61,14 +70,20 @@ export class Switch {
   readonly #pump: Pump;
   readonly #scratch: number;
   readonly #servers = new Map<number, DeviceServer>();
+  /** What takes the object of a client's port away. */
+  readonly #destroyers = new Map<number, () => void>();
+  readonly #tunnels: Tunnels;
+  readonly #removalListeners = new Set<(port: number) => void>();
 
   constructor(env: SwitchEnv, options: SwitchOptions) {
     this.#env = env;
     this.#options = options;
     this.ports = new PortList({ maxPorts: options.ports, assignMacs: options.assignMacs, log: options.log });
-    this.forwarder = new Forwarder(options.ports, options.log);
+    const macs = new MacTable(undefined, options.macAge);
+    this.forwarder = new Forwarder(options.ports, options.log, { macs });
     this.#scheduler = new Scheduler(this.forwarder);
     this.#pump = new Pump(this.#scheduler);
+    this.#tunnels = new Tunnels(env.arena, this.forwarder, (number) => this.activate(number));
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
   }
 
@@ -82,18 +97,79 @@ export class Switch {
     for (const { number } of this.ports.all()) this.removePort(number);
   }
 
-  /** Makes a port for a client; it goes with the last task that holds it. Throws L4Error. */
-  createPort(gate: Gate, spec: PortSpec, holder: string): Capability {
-    const port = this.ports.create(spec);
-    const { bindings } = this.#serve(port, port.spec.dsMax);
-    const mac = port.mac ? formatMac(port.mac) : 'none';
-    this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
-    return gate.export(bindings, { holder, onGone: () => this.removePort(port.number) });
+  /** Makes a port for a client; it goes with the last task that holds it, or with `destroyPort`. Throws L4Error. */
+  createPort(gate: Gate, spec: PortSpec, holder?: string, memo?: PortMemo): Capability {
+    const holders = holder === undefined ? undefined : [holder];
+    return this.#export(gate, this.ports.create(spec), { ...(holders && { holders }) }, memo);
   }
 
-  /** Makes the port of a NIC driven by another task. Throws L4Error ENOMEM. */
-  createNicPort(): Port {
-    return this.ports.createNic(NIC_DS_MAX);
+  /** Makes a port of an earlier life of the switch again, behind the same object. Throws L4Error. */
+  restorePort(gate: Gate, spec: PortSpec, record: KeptRecord, memo: PortMemo): void {
+    const { object: id, holders } = record;
+    this.#export(gate, this.ports.restore(spec, record), { id, holders }, memo);
+  }
+
+  /** Makes a VXLAN port that nobody holds: it lives as long as the switch. Throws L4Error. */
+  createTunnel(spec: PortSpec & Required<Pick<PortSpec, 'vxlan'>>): Port {
+    const port = this.ports.create(spec);
+    this.#openTunnel(port, spec.vxlan);
+    return port;
+  }
+
+  /** Takes a client's port away, whoever holds it. False when it is not a client's: a NIC, or no port. */
+  destroyPort(number: number): boolean {
+    const destroy = this.#destroyers.get(number);
+    destroy?.();
+    return destroy !== undefined;
+  }
+
+  /** Forgets what the client of a port has set up, as if it had reset its device. */
+  resetPort(number: number): void {
+    const device = this.#servers.get(number)?.device;
+    device?.setStatus(0);
+    device?.regions.clear();
+  }
+
+  /** The queues of a client that is ready: towards it, and from it. */
+  queues(number: number): { readonly rx: DeviceQueue; readonly tx: DeviceQueue } | undefined {
+    const device = this.#servers.get(number)?.device;
+    const [rx, tx] = [device?.queue(RX), device?.queue(TX)];
+    return rx && tx ? { rx, tx } : undefined;
+  }
+
+  /** Calls `listener` with the number of each port that goes. */
+  onRemoval(listener: (port: number) => void): void {
+    this.#removalListeners.add(listener);
+  }
+
+  /** Makes the port of a NIC, before its driver is known. Throws L4Error ENOMEM, or EINVAL. */
+  createNicPort(spec: Partial<PortSpec> = {}): Port {
+    return this.ports.createNic(NIC_DS_MAX, spec);
+  }
+
+  /** Gives the NIC's port its address and name. Throws L4Error ENOMEM when a port has that address. */
+  identifyNic(port: Port, driver: string, mac: Uint8Array): Port {
+    const identified = this.ports.identify(port, driver, mac);
+    this.#updateMirrors();
+    return identified;
+  }
+
+  /**
+   * Takes the link of a port up or down: down, it neither sends nor receives, and its addresses are forgotten. A driver
+   * that has negotiated STATUS is told. Throws L4Error ENOENT when there is no such port.
+   */
+  setLink(number: number, up: boolean): void {
+    const port = this.ports.get(number);
+    if (!port) {
+      throw new L4Error('ENOENT', `Cannot set the link of port ${number} as there is none of that number`, {
+        code: 'VSWITCH_NO_SUCH_PORT',
+      });
+    }
+    if (this.forwarder.linkUp(number) === up) return;
+    this.forwarder.setLink(number, up);
+    const device = this.#servers.get(number)?.device;
+    device?.changeConfig(this.#configOf(port), hasFeature(device.features, NET_F_STATUS));
+    this.#options.log.info('port', `Port '${port.name}' (${number}): link ${up ? 'up' : 'down'}`);
   }
 
   /** Serves a NIC's port to its driver, who is to get the bindings. */
@@ -108,7 +184,7 @@ export class Switch {
 
   /** Connects a NIC that this process drives to its port. `activate` is to be called at its interrupts. */
   connectNic(number: number, make: (forwarder: Forwarder, scratch: number) => Endpoint): void {
-    this.forwarder.connect(number, make(this.forwarder, this.#scratchOf(number)), {});
+    this.#connect(number, make(this.forwarder, this.#scratchOf(number)));
     this.activate(number);
   }
 
@@ -123,8 +199,23 @@ export class Switch {
     const port = this.ports.get(number);
     if (!port) return;
     this.#disconnect(number);
+    this.forwarder.setLink(number, true);
+    for (const tell of this.#removalListeners) tell(number);
+    this.forwarder.tap(number, undefined);
+    this.#destroyers.delete(number);
     this.ports.remove(number);
+    this.#updateMirrors();
     this.#options.log.info('port', `Removed port '${port.name}' (${number})`);
+  }
+
+  /** Most ports at a time. */
+  get maxPorts(): number {
+    return this.#options.ports;
+  }
+
+  /** True when what is behind the port belongs to this process: a NIC that it drives, or a tunnel. */
+  drives(number: number): boolean {
+    return this.forwarder.endpoint(number) !== undefined && !this.#servers.has(number);
   }
 
   /** Bytes of the statistics page. */
@@ -137,6 +228,29 @@ export class Switch {
     writeStatistics(this.#env.arena, at, this.#options.ports, this.ports, this.forwarder.counters);
   }
 
+  #export(
+    gate: Gate,
+    port: Port,
+    options: Pick<ExportOptions, 'holders' | 'id'>,
+    memo: PortMemo | undefined,
+  ): Capability {
+    const { vxlan, dsMax } = port.spec;
+    const bindings = vxlan ? this.#openTunnel(port, vxlan) : this.#serve(port, dsMax).bindings;
+    const mac = port.mac ? formatMac(port.mac) : 'none';
+    this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
+    const capability = gate.export(bindings, {
+      ...options,
+      onHolders: (holders) => memo?.save(capability.object, port, holders),
+      onGone: () => {
+        memo?.remove(capability.object);
+        this.removePort(port.number);
+      },
+    });
+    memo?.save(capability.object, port, options.holders ?? []);
+    this.#destroyers.set(port.number, () => gate.destroy(capability));
+    return capability;
+  }
+
   #serve(port: Port, dsMax: number): DeviceServer {
     const { number, name } = port;
     const { log, queueSize, accepts } = this.#options;
@@ -145,12 +259,13 @@ export class Switch {
     try {
       const server: DeviceServer = new DeviceServer(this.#env, {
         deviceId: DEVICE_ID_NET,
-        features: offeredFeatures(port),
+        features: this.#offeredFeatures(port),
+        missingFeature,
         queues: [queueSize, queueSize],
-        config: netConfig(port.mac),
+        config: this.#configOf(port),
         dsMax,
         name: `port '${name}'`,
-        onConfigured: () => this.#startPort(endpoint, server, number),
+        onConfigured: () => this.#startPort(endpoint, server, port),
         onReset: () => endpoint.stop(),
         onKick: () => this.activate(number),
         onError: (reason) => errors.say(`Port '${name}': ${reason}`),
@@ -161,16 +276,16 @@ export class Switch {
         nic: port.kind === 'nic',
         memory: this.#env.arena,
         scratch: this.#scratchOf(number),
-        mute: port.kind === 'monitor',
+        mute: isOnlooker(port.kind),
         fabric: this.forwarder,
         device: {
           fail: (error) => server.device.fail(error.message),
           interrupt: () => server.device.interrupt(),
-          invalidRequest: () => warnings.say(`Port '${name}': Invalid request`),
+          invalidRequest: (why) => warnings.say(`Port '${name}': Invalid request${why ? `: ${why}` : ''}`),
         },
       });
       this.#servers.set(number, server);
-      this.forwarder.connect(number, endpoint, port.spec);
+      this.#connect(number, endpoint);
       return server;
     } catch (err) {
       // No memory for the config page: the number must not stay taken.
@@ -179,10 +294,28 @@ export class Switch {
     }
   }
 
-  #startPort(endpoint: VirtioPort, { device }: DeviceServer, number: number): void {
+  #connect(number: number, endpoint: Endpoint): void {
+    const { spec, kind } = this.ports.get(number) as Port;
+    const storm =
+      spec.storm ?? (kind === 'port' || kind === 'nic' || kind === 'vxlan' ? this.#options.storm : undefined);
+    this.forwarder.connect(number, endpoint, storm ? { ...spec, storm } : spec);
+    this.#updateMirrors();
+  }
+
+  /** A port came, went or got its name: mirrors know ports by name. */
+  #updateMirrors(): void {
+    for (const { port, mirrors } of this.ports.mirrored()) {
+      // A port without endpoint has no frames; it is looked at again when it is connected.
+      if (this.forwarder.endpoint(port.number)) this.forwarder.mirror(port.number, mirrors);
+    }
+  }
+
+  #startPort(endpoint: VirtioPort, { device }: DeviceServer, port: Port): void {
+    const { number } = port;
     const [rx, tx] = [device.queue(RX), device.queue(TX)];
     if (!rx || !tx) throw new Error(`Broken invariant: port ${number} is configured without queues`);
-    endpoint.start(rx, tx, hasFeature(device.features, NET_F_MRG_RXBUF));
+    const mtu = hasFeature(device.features, NET_F_MTU) ? this.#mtuOf(port) : undefined;
+    endpoint.start(rx, tx, device.features, mtu);
     this.#options.log.debug('port', `Port ${number} runs`);
     // What the driver sent before it was ready has had its notification already.
     this.activate(number);
@@ -193,21 +326,41 @@ export class Switch {
     this.forwarder.disconnect(number);
     this.#servers.get(number)?.close();
     this.#servers.delete(number);
+    this.#tunnels.close(number);
+  }
+
+  /** There is nothing to drive: the object of the port only keeps it. */
+  #openTunnel(port: Port, spec: VxlanSpec): readonly Binding[] {
+    try {
+      this.#connect(port.number, this.#tunnels.open(port, spec, this.#scratchOf(port.number)));
+    } catch (err) {
+      this.ports.remove(port.number);
+      throw err;
+    }
+    this.#tunnels.start(port.number);
+    const ends = spec.remotes.map(formatRemote).join(', ');
+    this.#options.log.info('port', `Port '${port.name}' (${port.number}): VXLAN ${spec.vni} with ${ends}`);
+    return [];
   }
 
   #scratchOf(number: number): number {
     return this.#scratch + number * SCRATCH_BYTES;
   }
-}
 
-function offeredFeatures({ mac }: Port): Features {
-  const bits = [NET_F_MRG_RXBUF, F_INDIRECT_DESC];
-  return featureSet(...bits, ...(mac ? [NET_F_MAC] : []));
-}
+  #mtuOf({ spec }: Port): number | undefined {
+    return spec.mtu ?? this.#options.mtu;
+  }
 
-/** mac[6], status u16, max_virtqueue_pairs u16: the last two unused (F3.7). */
-function netConfig(mac: Uint8Array | undefined): Uint8Array {
-  const config = new Uint8Array(NET_CONFIG_SIZE);
-  if (mac) config.set(mac);
-  return config;
+  #configOf(port: Port): Uint8Array {
+    return netConfig({ mac: port.mac, mtu: this.#mtuOf(port), linkUp: this.forwarder.linkUp(port.number) });
+  }
+
+  /** A NIC's driver has frames as they are on the wire, and nothing to offload them to. */
+  #offeredFeatures(port: Port): Features {
+    return portFeatures({
+      mac: port.mac !== undefined,
+      mtu: this.#mtuOf(port) !== undefined,
+      offloads: port.kind !== 'nic',
+    });
+  }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { configuredLines, dhcpTimeout, parseIp4Setting, strayVariables } from './ifconfig_env.ts';
+import { configuredLines, dhcpTimeout, parseIp4Setting, strayVariables, vlanOf } from './ifconfig_env.ts';
 
 const NAME = 'IFCONFIG_IP4_vn0';
 
@@ -40,15 +40,29 @@ describe('dhcpTimeout()', () => {
   });
 });
 
+describe('vlanOf()', () => {
+  it('is a VLAN id, or nothing when unset', () => {
+    const of = (value: string) => vlanOf(new Map([['IFCONFIG_VLAN_vn1', value]]), 'vn1');
+    expect([of('1'), of('4094'), vlanOf(new Map(), 'vn1')]).toEqual([1, 4094, undefined]);
+    for (const value of ['', '0', '4095', '5,6', '0x5'])
+      expect(() => of(value)).toThrow(
+        `Cannot configure the network as IFCONFIG_VLAN_vn1 must be a VLAN id 1..4094: current value is "${value}"`,
+      );
+  });
+});
+
 describe('strayVariables()', () => {
   it('warns of variables for interfaces that are not there', () => {
     const environment = new Map([
       [NAME, 'dhcp'],
       ['IFCONFIG_IP4_vn1', 'dhcp'],
+      ['IFCONFIG_VLAN_vn0', '5'],
+      ['IFCONFIG_VLAN_vn2', '5'],
       ['IFCONFIG_DHCP_TIMEOUT', '1'],
     ]);
     expect(strayVariables(environment, ['vn0'])).toEqual([
       'Warning: IFCONFIG_IP4_vn1 is ignored as interface "vn1" does not exist: there are vn0',
+      'Warning: IFCONFIG_VLAN_vn2 is ignored as interface "vn2" does not exist: there are vn0',
     ]);
     expect(strayVariables(environment, [])[0]).toMatch(/no capability name starts with virtnet/);
   });

@@ -6,6 +6,8 @@
  *     a.b.c.d/p                 no gateway
  *     a.b.c.d                   prefix 32
  *
+ * and IFCONFIG_VLAN_<interface>, which L4Re has not: a VLAN id, for a trunk port of a switch.
+ *
  * L4Re applies 0.0.0.0 when it cannot read the value and says nothing; here the program ends with a sentence.
  */
 import { L4Error } from '#common/ipc/errors';
@@ -13,8 +15,10 @@ import { formatIpv4, parseIpv4 } from '#common/wire/ipv4';
 import { netmaskOf } from './address.ts';
 
 export const VARIABLE_PREFIX = 'IFCONFIG_IP4_';
+export const VLAN_PREFIX = 'IFCONFIG_VLAN_';
 export const TIMEOUT_VARIABLE = 'IFCONFIG_DHCP_TIMEOUT';
 const DEFAULT_TIMEOUT_S = 60;
+const MAX_VLAN = 4094;
 
 export type Ip4Setting =
   | { readonly kind: 'dhcp' }
@@ -40,6 +44,20 @@ export function parseIp4Setting(variable: string, value: string): Ip4Setting {
   return { kind: 'static', ip, netmask: netmaskOf(Number(match?.[2] ?? 32)), gateway };
 }
 
+/** The VLAN of an interface from IFCONFIG_VLAN_<interface>; undefined when unset. Throws L4Error EINVAL. */
+export function vlanOf(environment: ReadonlyMap<string, string>, name: string): number | undefined {
+  const variable = VLAN_PREFIX + name;
+  const value = environment.get(variable);
+  if (value === undefined) return undefined;
+  const id = /^\d{1,4}$/.test(value) ? Number(value) : 0;
+  if (id >= 1 && id <= MAX_VLAN) return id;
+  throw new L4Error(
+    'EINVAL',
+    `Cannot configure the network as ${variable} must be a VLAN id 1..${MAX_VLAN}: current value is "${value}"`,
+    { code: 'LWIP_IFCONFIG' },
+  );
+}
+
 /** Seconds to wait for DHCP from IFCONFIG_DHCP_TIMEOUT; 0 = for ever, 60 when unset. Throws L4Error EINVAL. */
 export function dhcpTimeout(environment: ReadonlyMap<string, string>): number {
   const value = environment.get(TIMEOUT_VARIABLE);
@@ -53,7 +71,7 @@ export function dhcpTimeout(environment: ReadonlyMap<string, string>): number {
   );
 }
 
-/** One warning for each IFCONFIG_IP4_* variable of an interface that does not exist. */
+/** One warning for each variable of an interface that does not exist. */
 export function strayVariables(
   environment: ReadonlyMap<string, string>,
   interfaces: readonly string[],
@@ -62,14 +80,12 @@ export function strayVariables(
     interfaces.length === 0
       ? 'there is none, as no capability name starts with virtnet'
       : `there are ${interfaces.join(', ')}`;
-  return [...environment.keys()]
-    .filter(
-      (key) => key.startsWith(VARIABLE_PREFIX) && !interfaces.includes(key.slice(VARIABLE_PREFIX.length)),
-    )
-    .map(
-      (key) =>
-        `Warning: ${key} is ignored as interface "${key.slice(VARIABLE_PREFIX.length)}" does not exist: ${have}`,
-    );
+  return [...environment.keys()].flatMap((key) => {
+    const prefix = [VARIABLE_PREFIX, VLAN_PREFIX].find((each) => key.startsWith(each));
+    const name = prefix === undefined ? '' : key.slice(prefix.length);
+    if (prefix === undefined || interfaces.includes(name)) return [];
+    return [`Warning: ${key} is ignored as interface "${name}" does not exist: ${have}`];
+  });
 }
 
 /** The lines L4Re prints for a configured interface. */

@@ -12,11 +12,13 @@ import {
   parseIp4Setting,
   strayVariables,
   VARIABLE_PREFIX,
+  vlanOf,
 } from './ifconfig_env.ts';
 import { Netif } from './netif.ts';
 import { Network } from './network.ts';
 import { Stack } from './stack.ts';
 import { VirtioPort } from './virtio_netif.ts';
+import { TAG_BYTES, VlanPort } from './vlan_port.ts';
 
 export { LwipAgent } from './agent.ts';
 export type { ConnectOptions, SocketHost } from './connector.ts';
@@ -42,6 +44,7 @@ export type NetworkEnv = Pick<
   | 'memories'
   | 'doorbells'
   | 'signal'
+  | 'external'
   | 'stdout'
   | 'stderr'
 > & { readonly files: Pick<TaskEnv['files'], 'read'> };
@@ -82,28 +85,37 @@ export async function openNetwork(env: NetworkEnv): Promise<Network> {
 async function openInterface(
   env: NetworkEnv,
   stack: Stack,
-  name: string,
+  capName: string,
   ports: VirtioPort[],
 ): Promise<Netif> {
-  const cap = env.caps.get(name);
+  const cap = env.caps.get(capName);
   if (cap === undefined) {
     throw new L4Error(
       'EINVAL',
-      `Cannot make a network interface of "${name}" as it must be the client end of a virtio-net port: it is a server end (drop :svr())`,
+      `Cannot make a network interface of "${capName}" as it must be the client end of a virtio-net port: it is a server end (drop :svr())`,
     );
   }
   let netif: Netif | undefined;
+  const name = Netif.nextName(stack.memory);
+  const vlan = vlanOf(env.environment, name);
   const port = await VirtioPort.open(env, cap, {
-    name,
+    name: capName,
     number: ports.length + 1,
+    extraBytes: vlan === undefined ? 0 : TAG_BYTES,
     signal: env.signal,
+    patient: env.external,
+    onBack: (awayMs) =>
+      void env.stderr.write(`${name} is back after ${Math.round(awayMs)} ms: its server was started again\n`),
     onFailed: (error) => {
-      void env.stderr.write(`Error: ${error.message}\n`);
+      // When everything ends at once, the device may be the first.
+      if (!env.signal.aborted) void env.stderr.write(`Error: ${error.message}\n`);
       netif?.fail(error.message);
     },
   });
   ports.push(port);
-  netif = new Netif(stack, port);
+  netif = new Netif(stack, vlan === undefined ? port : new VlanPort(port, stack.memory, vlan));
+  if (vlan !== undefined)
+    void env.stderr.write(`Interface '${name}' sends and takes frames of VLAN ${vlan} only\n`);
   return netif;
 }
 

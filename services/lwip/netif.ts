@@ -7,6 +7,7 @@
  * Transmit copies the frame once, with one call, into a slot of the port.
  */
 
+import type { Memory } from '#common/memory';
 import { formatMac } from '#common/wire/ethernet';
 import { formatIpv4 } from '#common/wire/ipv4';
 import { writeIpv4 } from './address.ts';
@@ -99,6 +100,11 @@ export class Netif implements StackNetif, FrameSink {
   #full = false;
   #closed = false;
 
+  /** Name that the next interface will have. */
+  static nextName(memory: Memory): string {
+    return `vn${Netif.#freeNumber(memory)}`;
+  }
+
   /** Adds the interface to lwIP, link up; the first one becomes the default route. */
   constructor(stack: Stack, port: FramePort) {
     this.#stack = stack;
@@ -139,11 +145,15 @@ export class Netif implements StackNetif, FrameSink {
       outputIp6: ffi.symbol('ethip6_output'),
       linkOutput: callbacks.linkOutput,
     });
-    // lwIP counts on for ever; an interface that came after one was closed is to be vn0 again.
-    const used = Netif.#all.map((at) => memory.u8[at + NETIF.NUM]);
-    const num = Array.from({ length: used.length + 1 }, (_, i) => i).find((i) => !used.includes(i)) ?? 0;
+    const num = Netif.#freeNumber(memory);
     this.#fields.num = num;
     return `vn${num}`;
+  }
+
+  /** lwIP counts on for ever; an interface that comes after one was closed is to be vn0 again. */
+  static #freeNumber(memory: Memory): number {
+    const used = Netif.#all.map((at) => memory.u8[at + NETIF.NUM]);
+    return Array.from({ length: used.length + 1 }, (_, i) => i).find((i) => !used.includes(i)) ?? 0;
   }
 
   #up(): void {

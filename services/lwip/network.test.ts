@@ -75,6 +75,7 @@ function env(
         return Buffer.from(text);
       },
     },
+    external: false,
     signal: new AbortController().signal,
     stdout: output,
     stderr: output,
@@ -173,6 +174,46 @@ describe('openNetwork()', () => {
     });
     server.close();
   });
+
+  it('keeps its connections when the device is started again, and every receive buffer', async () => {
+    const opened = await open({ IFCONFIG_IP4_vn0: 'dhcp' });
+    const [netif] = opened.interfaces;
+    const echo = net.createServer((peer) => peer.pipe(peer)).listen(0, '127.0.0.1');
+    await event(echo, 'listening');
+    const { port } = echo.address() as net.AddressInfo;
+    const socket = opened.connect({ host: '10.0.2.2', port });
+    await event(socket, 'connect');
+    const offered = far?.offered as number;
+    const received: Buffer[] = [];
+    socket.on('data', (data: Buffer) => received.push(data));
+    for (let round = 1; round <= 3; round++) {
+      // In flight when the device goes: both ways it is sent again.
+      const sent = Buffer.alloc(100_000, round);
+      socket.write(sent);
+      await far?.startAgain();
+      await expect
+        .poll(() => received.reduce((sum, { length }) => sum + length, 0), { timeout: 15_000 })
+        .toBe(sent.length);
+      expect(Buffer.concat(received.splice(0)).equals(sent)).toBe(true);
+    }
+    expect(netif?.held).toBe(0);
+    await expect.poll(() => far?.offered).toBe(offered);
+    expect(lines.filter((line) => /^virtnet is back after \d+ ms/.test(line))).toHaveLength(3);
+    expect(netif?.failure).toBeUndefined();
+    socket.destroy();
+    echo.close();
+  }, 60_000);
+
+  it.each([false, true])(
+    'comes up when the device is started again during its set-up (patient: %s)',
+    async (external) => {
+      far = new FarEnd(dir.path, { mac: MAC });
+      const cap = await far.serve();
+      far.startAgainDuringSetUp();
+      network = await openNetwork({ ...env({ IFCONFIG_IP4_vn0: 'dhcp' }, {}, { virtnet: cap }), external });
+      expect(lines).toContain('  IP address: 10.0.2.15');
+    },
+  );
 
   it('takes name servers from DHCP without resolv.conf and says so', async () => {
     const opened = await open({ IFCONFIG_IP4_vn0: 'dhcp' }, { '/etc/hosts': '10.0.2.2 gateway' });

@@ -2,6 +2,7 @@
  * Program `machine`: the PCI machine that a lab runs on. It stands for what sigma0, the ICU and the
  * IOMMU are on real hardware, and serves them to Io; `control` is the launcher's.
  */
+import { lookup } from 'node:dns/promises';
 import { L4Error } from '#common/ipc/errors';
 import type { Gate } from '#common/ipc/gate';
 import type { Binding } from '#common/ipc/service';
@@ -15,7 +16,7 @@ import { InterruptController, icuObject } from './objects/icu.ts';
 import { iommuObject } from './objects/iommu.ts';
 import { sigma0Object } from './objects/sigma0.ts';
 import { type MachineOptions, parseOptions } from './options.ts';
-import { createWire, type LogLevel, OptionError } from './wires/index.ts';
+import { createWire, type LogLevel, OptionError, resolveForwards } from './wires/index.ts';
 
 const CANNOT_START = 1;
 
@@ -24,13 +25,20 @@ export async function main(env: TaskEnv): Promise<number> {
   const log = (text: string): void => void env.stderr.write(`${text}\n`);
   let options: MachineOptions;
   try {
-    options = parseOptions(env.argv.slice(1));
+    const parsed = parseOptions(env.argv.slice(1));
+    const forwards = await resolveForwards(parsed.wires.forwards, addressOf);
+    options = { ...parsed, wires: { ...parsed.wires, forwards } };
   } catch (err) {
     if (!(err instanceof OptionError)) throw err;
     log(err.message);
     return CANNOT_START;
   }
   return run(env, options, log);
+}
+
+/** As the programs of this host look names up: /etc/hosts, then DNS. */
+async function addressOf(name: string): Promise<string> {
+  return (await lookup(name, { family: 4 })).address;
 }
 
 async function run(env: TaskEnv, options: MachineOptions, log: (text: string) => void): Promise<number> {
@@ -75,7 +83,11 @@ function plugWires(
 ): boolean {
   const host = { arena, log: (_level: LogLevel, text: string) => log(text) };
   try {
-    for (const nic of nics) machine.addNic(nic, createWire(nic.wire, wires, host));
+    // A port of the host leads to one network: that of the first user wire.
+    const first = nics.findIndex(({ wire }) => wire.kind === 'user');
+    for (const [n, nic] of nics.entries()) {
+      machine.addNic(nic, createWire(nic.wire, n === first ? wires : { ...wires, hostForwards: [] }, host));
+    }
     return true;
   } catch (err) {
     log((err as Error).message);

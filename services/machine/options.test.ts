@@ -32,7 +32,9 @@ describe('parseOptions()', () => {
     [['--nic', 'e1000,speed=10'], /current value is "speed"/],
     [['--nic', 'none', '--nic', 'e1000'], /only --nic/],
     [['--nic'], /needs a value: write e.g. --nic e1000/],
-    [['--fast'], /takes --nic, --host and --guest-forward/],
+    [['--nic', 'none', '--host-forward', '80=10.0.2.15:80'], /needs a NIC with wire=user/],
+    [['--host-forward'], /write e.g. --host-forward 8080=10.0.2.15:80/],
+    [['--fast'], /takes --nic, --host, --guest-forward and --host-forward/],
     [Array.from({ length: 9 }, () => '--nic=e1000'), /8 slots: current value is 9/],
   ])('does say what is wrong with %j', (words, message) => {
     expect(() => parseOptions(words)).toThrow(message);

@@ -17,7 +17,7 @@ export interface NicOptions {
 
 export interface MachineOptions {
   readonly nics: readonly NicOptions[];
-  /** Fixed names and guest-forwards, for the user wires. */
+  /** Fixed names and forwards, for the user wires. */
   readonly wires: WireOptions;
 }
 
@@ -32,10 +32,12 @@ export function parseOptions(words: readonly string[]): MachineOptions {
   const nics: string[] = [];
   const hosts: string[] = [];
   const guestForwards: string[] = [];
+  const hostForwards: string[] = [];
   const lists = new Map([
     ['--nic', nics],
     ['--host', hosts],
     ['--guest-forward', guestForwards],
+    ['--host-forward', hostForwards],
   ]);
   for (let n = 0; n < words.length; n++) {
     const word = words[n] as string;
@@ -44,7 +46,7 @@ export function parseOptions(words: readonly string[]): MachineOptions {
     const list = lists.get(name);
     if (!list) {
       throw new OptionError(
-        `Cannot use option "${word}" as machine takes --nic, --host and --guest-forward only`,
+        `Cannot use option "${word}" as machine takes --nic, --host, --guest-forward and --host-forward only`,
       );
     }
     const value = equals < 0 ? words[++n] : word.slice(equals + 1);
@@ -53,13 +55,20 @@ export function parseOptions(words: readonly string[]): MachineOptions {
     }
     list.push(value);
   }
-  return { nics: parseNics(nics), wires: parseWireOptions(hosts, guestForwards) };
+  const parsed = parseNics(nics);
+  if (hostForwards.length > 0 && !parsed.some(({ wire }) => wire.kind === 'user')) {
+    throw new OptionError(
+      `Cannot use --host-forward ${hostForwards[0]} as it needs a NIC with wire=user: there is none`,
+    );
+  }
+  return { nics: parsed, wires: parseWireOptions(hosts, guestForwards, hostForwards) };
 }
 
 const EXAMPLES: Record<string, string> = {
   '--nic': '--nic e1000,mac=52:54:00:12:34:56,wire=user',
   '--host': '--host www.example.org=10.0.2.100',
   '--guest-forward': '--guest-forward 10.0.2.100:80=localhost:8080',
+  '--host-forward': '--host-forward 8080=10.0.2.15:80',
 };
 
 function parseNics(values: readonly string[]): NicOptions[] {

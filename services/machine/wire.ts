@@ -16,6 +16,14 @@ export interface WireEnd {
   linkChanged(up: boolean): void;
 }
 
+/** An address that a wire has leased to a guest. */
+export interface WireLease {
+  /** 6 bytes as a number, first byte highest. */
+  readonly client: number;
+  /** IPv4 address as a 32-bit number. */
+  readonly address: number;
+}
+
 /** The far end of a NIC's cable. */
 export interface Wire {
   /** `user`, `tap`, `pcap`, `none`. */
@@ -29,6 +37,8 @@ export interface Wire {
   poll(): boolean;
   /** About to sleep: from now on `wake` must be called for new work. True when there is work already. */
   arm(): boolean;
+  /** Leases of the wire's own DHCP server, by address; absent: it has none. */
+  leases?(): WireLease[];
   /** Releases every file, socket and timer. */
   close(): void;
 }

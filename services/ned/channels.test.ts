@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createGate, rootCapability, type ServerEnd } from '#common/ipc/capability';
 import { gatePath } from '#common/ipc/ipc';
@@ -70,4 +70,27 @@ it('serverEnded() leaves the epitaph for who waits', () => {
   io.running = false;
   channels.serverEnded(io);
   expect(readFileSync(epitaph(), 'utf8')).toBe("task 'io' ended with status 1\n");
+});
+
+describe('serverPaused()', () => {
+  it('takes the socket away that a killed server has left, and is no epitaph', () => {
+    const io = task('io');
+    channels.addServer(end.gate, io);
+    writeFileSync(gatePath(dir.path, end.gate), '');
+    channels.serverPaused(io);
+    expect([channels.isServed(end.gate), channels.isBound(end.gate), existsSync(epitaph())]).toEqual([
+      false,
+      false,
+      false,
+    ]);
+  });
+
+  it('leaves a gate alone that another running task may serve', () => {
+    const [io, other] = [task('io'), task('other')];
+    channels.addServer(end.gate, io);
+    channels.addServer(end.gate, other);
+    writeFileSync(gatePath(dir.path, end.gate), '');
+    channels.serverPaused(io);
+    expect(channels.isBound(end.gate)).toBe(true);
+  });
 });

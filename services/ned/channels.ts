@@ -83,6 +83,14 @@ export class Channels {
     return this.isBound(gate) && !existsSync(`${gatePath(this.#runDir, gate)}.dead`);
   }
 
+  /** A task is about to start with these capabilities. */
+  introduce(task: ChannelServer, capabilities: readonly m.INamedCapability[]): void {
+    for (const { name, client, server } of capabilities) {
+      if (server?.gate) this.addServer(server.gate, task);
+      else if (client?.gate && !client.object) this.addClient(client.gate, task, name ?? '');
+    }
+  }
+
   /** A task is about to start with the server end of this gate. */
   addServer(gate: string, server: ChannelServer): void {
     const channel = this.#channels.get(gate);
@@ -132,6 +140,14 @@ export class Channels {
       const { servers, own } = channel;
       if (!servers.includes(server) || own || servers.some(({ running }) => running)) continue;
       this.#bury(channel, server.epitaph);
+    }
+  }
+
+  /** A task has ended and will be started again: until then its gates look as before its first start. */
+  serverPaused(server: ChannelServer): void {
+    for (const { end, servers } of this.#channels.values()) {
+      if (!servers.includes(server) || servers.some((other) => other !== server && other.running)) continue;
+      rmSync(gatePath(this.#runDir, end.gate), { force: true });
     }
   }
 

@@ -15,18 +15,21 @@ import { Channels } from './channels.ts';
 import { CommandServer } from './command.ts';
 import type { LuaValue } from './engine/marshal.ts';
 import type { InterpreterThread } from './engine/thread.ts';
+import { Evaluator } from './evaluator.ts';
 import { External, type ExternalOptions } from './external/external.ts';
 import { serveFactory } from './factory.ts';
 import { toHostError } from './host_error.ts';
 import { consoleDescriptor, type LoadBackend, SpawnBackend, type StartOptions } from './loader.ts';
 import { LogSink, LogTags, OwnLog } from './log.ts';
 import type { NedOptions } from './options.ts';
-import { labHandlers, parentHandlers, type ScriptState } from './parent.ts';
+import { labHandlers, parentHandlers, type ScriptState, type StillHolds } from './parent.ts';
 import { References } from './references.ts';
+import { RestartChoices } from './restart_choices.ts';
 import { Rom } from './rom.ts';
 import { Script } from './script.ts';
 import { ScriptFiles } from './script_files.ts';
-import { type Task, Tasks } from './tasks.ts';
+import type { Task } from './task.ts';
+import { Tasks } from './tasks.ts';
 
 /** Node's name of the processor to L4Re's. */
 const ARCH: Readonly<Record<string, string>> = {
@@ -54,9 +57,11 @@ export class Ned {
   readonly #state: ScriptState;
   readonly #ownEnd: ServerEnd;
   readonly #external: External | undefined;
+  readonly #restarts: RestartChoices;
   readonly #events: (() => LuaValue)[] = [];
   readonly #programs = builtinPrograms();
   #gate: Gate | undefined;
+  #script: Script | undefined;
   #memAlloc: Capability | undefined;
   #wake: ((event: () => LuaValue) => void) | undefined;
   #finish: (status: number) => void = () => {};
@@ -89,6 +94,12 @@ export class Ned {
     this.#commands = new CommandServer(this.#ipc, (event) => this.#post(() => event));
     this.#state = { state: 'loading', name: options.script ?? '', error: '' };
     env.health?.set('script', 'its script runs');
+    const evaluator = new Evaluator({
+      script: () => this.#script as Script,
+      post: (event) => this.#post(event),
+      say: (text) => this.#log.say(text),
+    });
+    this.#restarts = new RestartChoices(env.environment.get('L4LAB_RESTART'));
     this.#tasks = new Tasks({
       backend,
       sink,
@@ -97,7 +108,8 @@ export class Ned {
       parentFor: (task) => this.#parentFor(task),
       taskGone: (task) => this.#taskGone(task),
       streams: (task) => streamsOf(task),
-      onEnded: (task) => this.#onTaskEnded(task),
+      evaluate: (task, signal) => evaluator.evaluate(task, task, signal),
+      onEnded: (task, delayMs) => this.#onTaskEnded(task, delayMs),
     });
     this.#ownEnd = external?.secret.gate('ned') ?? createGate();
     this.#external =
@@ -110,7 +122,7 @@ export class Ned {
         script: this.#state,
         isProgram: (name) => this.#programs.includes(name),
         taskGone: (task) => this.#taskGone(task),
-        post: (event) => this.#post(event),
+        evaluate: (launch, task, signal) => evaluator.evaluate(launch, task, signal),
         say: (text) => this.#log.say(text),
       });
   }
@@ -135,7 +147,8 @@ export class Ned {
       this.#finish = resolve;
     });
     const script = this.#makeScript(gate, rom);
-    await this.#external?.serve(script, this.#memAlloc as Capability);
+    this.#script = script;
+    await this.#external?.serve(this.#memAlloc as Capability);
     this.#thread.serve((name, args) => script.perform(name, args), toHostError);
     this.#watchThread();
     // Ctrl-C may have come while we were being loaded.
@@ -185,6 +198,7 @@ export class Ned {
       tasks: this.#tasks,
       starter: this.#external?.launches ?? this.#tasks,
       lateFunctions: this.#external !== undefined,
+      restarts: this.#restarts,
       newGate: () => this.#newGate(),
       tags: this.#tags,
       log: this.#log,
@@ -200,6 +214,7 @@ export class Ned {
 
   #setState(state: ScriptState['state'], error = ''): void {
     if (this.#state.state === 'failed') return;
+    if (this.#state.state === 'loading') this.#reportUnusedRestarts();
     this.#state.state = state;
     this.#state.error = error;
     this.#env.health?.set('script', state === 'failed' ? `the script failed: ${error}` : undefined);
@@ -239,6 +254,16 @@ export class Ned {
     if (this.#options.after === 'exit') this.#finish(failure === undefined ? 0 : 1);
   }
 
+  #reportUnusedRestarts(): void {
+    for (const name of this.#restarts.unused) {
+      const task = this.#tasks.find(name);
+      const why = task
+        ? `as another task, which has started '${name}', decides itself`
+        : `as the script has started no task of that name so far; its tasks: ${this.#tasks.all.map((other) => other.name).join(', ') || 'none'}`;
+      this.#log.complain(`Warning: --restart ${name} has no effect ${why}`);
+    }
+  }
+
   /** The interpreter asks for work; with nothing left to do or to wait for, ned ends. */
   #nextEvent(): Promise<LuaValue> {
     const event = this.#events.shift();
@@ -263,14 +288,26 @@ export class Ned {
     if (failed || this.#options.after === 'wait-and-exit') this.#finish(failed ? 1 : 0);
   }
 
-  #onTaskEnded(task: Task): void {
-    if (!task.killed && task.exitCode !== 0) {
-      this.#log.complain(`Ned: ${task.epitaph}${lossText(this.#channels.lossesOf(task, this.#tasks.all))}`);
-    }
+  #onTaskEnded(task: Task, delayMs: number | undefined): void {
+    this.#reportEnd(task, delayMs);
     if (this.#external) this.#external.launches.restartChildrenOf(task);
     else this.#tasks.endChildrenOf(task);
+    if (delayMs !== undefined) return;
     const { id, exitCode: code } = task;
     this.#post(() => ({ kind: 'exit', task: id, code, again: this.#external !== undefined }));
+  }
+
+  #reportEnd(task: Task, delayMs: number | undefined): void {
+    const { epitaph, restarts } = task;
+    if (delayMs !== undefined) {
+      const policy = restarts?.policy;
+      this.#log.complain(`Ned: ${epitaph}; it is started again in ${delayMs} ms (restart "${policy}")`);
+      return;
+    }
+    if (task.killed || (task.exitCode === 0 && !restarts?.givenUp)) return;
+    const verdict = restarts?.givenUp ? `; ${restarts.verdict}` : '';
+    const losses = lossText(this.#channels.lossesOf(task, this.#tasks.all), this.#external !== undefined);
+    this.#log.complain(`Ned: ${epitaph}${verdict}${losses}`);
   }
 
   #watchThread(): void {
@@ -286,10 +323,16 @@ export class Ned {
     const gate = this.#gate as Gate;
     const memAlloc = this.#memAlloc as Capability;
     const starter = this.#external?.launches ?? this.#tasks;
-    const handlers = parentHandlers(this.#tasks, starter, task, memAlloc);
+    const handlers = parentHandlers(this.#tasks, starter, task, memAlloc, this.#stillHolds);
     const capability = gate.export([bind(Parent, handlers)], { id: this.#fixedId(`parent ${task.id}`) });
     return { capability, close: () => gate.destroy(capability) };
   }
+
+  /** What a server may believe that was away when tasks ended and references went. */
+  readonly #stillHolds: StillHolds = (gate, object, holder) => {
+    if (holder === this.#env.task) return this.#references.has({ gate, object });
+    return this.#tasks.all.some((task) => task.id === holder && task.running && !task.paused);
+  };
 
   async #taskGone({ id }: Pick<Task, 'id'>): Promise<void> {
     const gates = [rootCapability(this.#ownEnd), ...this.#env.caps.values()];
@@ -300,9 +343,13 @@ export class Ned {
   }
 }
 
-/** Who goes on without the objects of a server that has ended; empty when nobody does. */
-function lossText(losses: readonly string[]): string {
-  return losses.length === 0 ? '' : `; what it served is lost to ${losses.join(', ')}`;
+/** Who goes on without the objects of a server that has ended; empty when nobody does. Others may start it again. */
+function lossText(losses: readonly string[], mayComeBack: boolean): string {
+  if (losses.length === 0) return '';
+  const whom = losses.join(', ');
+  return mayComeBack
+    ? `; until it is started again what it served is missing to ${whom}`
+    : `; what it served is lost to ${whom}`;
 }
 
 /** The launcher of an external lab gives its secret and the machine's command line. */

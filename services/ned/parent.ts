@@ -6,7 +6,8 @@ import type { Handlers } from '#common/ipc/service';
 import { colorNumber } from '#common/obs/log_record';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Lab, Parent } from '../../proto/gen/services.js';
-import type { Starter, Task, Tasks } from './tasks.ts';
+import type { Task } from './task.ts';
+import type { Starter, Tasks } from './tasks.ts';
 
 const MAX_NAME = 16;
 const DEFAULT_COLOR = 7;
@@ -14,12 +15,16 @@ const DEFAULT_DEBUG = 2;
 /** A task that the script did not start may still be started by another task; nobody waits longer for that. */
 const LATE_START_MS = 5000;
 
+/** Whether a task (or ned itself) still holds an object behind a gate. */
+export type StillHolds = (gate: string, object: number, task: string) => boolean;
+
 /** Handlers of one task's own parent object. */
 export function parentHandlers(
   tasks: Tasks,
   starter: Starter,
   asking: Task,
   memAlloc: Capability,
+  stillHolds: StillHolds,
 ): Handlers<typeof Parent> {
   const find = (name: string) => {
     const task = tasks.find(name);
@@ -62,6 +67,12 @@ export function parentHandlers(
       await task.ended;
       return task.status();
     },
+    checkHolders: ({ gate, objects }) => ({
+      objects: objects.map(({ object, tasks: holders }) => ({
+        object: object ?? 0,
+        tasks: (holders ?? []).filter((holder) => stillHolds(gate, object ?? 0, holder)),
+      })),
+    }),
   };
 }
 

@@ -12,7 +12,7 @@ import { Meta } from '../../proto/gen/services.js';
 /** Telling a server about holders must not block ned for long. */
 const META_DEADLINE_MS = 2000;
 
-const keyOf = ({ gate, object }: Capability): string => `${gate}/${object}`;
+const keyOf = ({ gate, object }: Pick<Capability, 'gate' | 'object'>): string => `${gate}/${object}`;
 
 export class References {
   readonly #ipc: Ipc;
@@ -27,6 +27,11 @@ export class References {
   /** One more reference to an object that ned holds already, e.g. because it has just created it. */
   adopt(cap: Capability): void {
     this.#counts.set(keyOf(cap), (this.#counts.get(keyOf(cap)) ?? 0) + 1);
+  }
+
+  /** True while ned itself refers to that object. */
+  has(object: Pick<Capability, 'gate' | 'object'>): boolean {
+    return this.#counts.has(keyOf(object));
   }
 
   /** One more reference; the server is told when it is ned's first. */

@@ -1,11 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createGate } from '#common/ipc/capability';
+import { type Capability, createGate } from '#common/ipc/capability';
 import { Ipc } from '#common/ipc/ipc';
 import { Files } from '#common/task/files';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { Namespace } from '../../proto/gen/services.js';
 import { Rom } from './rom.ts';
 
 describe('Rom', () => {
@@ -49,6 +50,8 @@ describe('Rom', () => {
     'x.cfg\0',
     'nosuch',
     '..',
+    'x.cfg/y',
+    'x'.repeat(300),
   ])('lookup(%j) finds nothing', (name) => expect(rom.lookup(name)).toBeUndefined());
 
   it('list() has files and programs', () => {
@@ -85,6 +88,26 @@ describe('Rom', () => {
       const long = Buffer.alloc(2.5 * 2 ** 20, 'abc');
       writeFileSync(join(base, 'a', 'long'), long);
       expect(long.equals(await files.read('rom/long'))).toBe(true);
+    });
+
+    it('says when a file was changed', async () => {
+      utimesSync(join(base, 'a', 'x.cfg'), 1, 1_700_000_000.5);
+      expect(await files.info('rom/x.cfg')).toMatchObject({ size: 6, modified: 1_700_000_000_500 });
+    });
+
+    it('has directories as namespaces of their own', async () => {
+      mkdirSync(join(base, 'b', 'sub', 'deep'), { recursive: true });
+      writeFileSync(join(base, 'b', 'sub', 'z'), 'hidden by a');
+      writeFileSync(join(base, 'b', 'sub', 'deep', 'y'), 'deep');
+      const sub = ipc.client(Namespace, await files.resolve('rom/sub'));
+      expect((await sub.list()).names).toEqual(['deep/', 'z']);
+      const { capability } = await sub.query({ name: 'deep/y' });
+      const inside = new Files(ipc, new Map([['y', capability as Capability]]));
+      expect(Buffer.from(await inside.read('y')).toString()).toBe('deep');
+      for (const name of ['..', '../x.cfg', 'deep/../z', '', 'nosuch'])
+        await expect(sub.query({ name })).rejects.toMatchObject({ errno: 2 });
+      await expect(sub.register({ name: 'new' })).rejects.toThrow(/rights|read-only/);
+      await expect(files.read('rom/sub')).rejects.toThrow();
     });
 
     it('says where it has looked', async () => {

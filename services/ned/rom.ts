@@ -1,16 +1,16 @@
 /**
  * The capability `rom`: a read-only namespace over directories, and the programs of l4lab itself.
  *
- * A name is looked for in the directories in order, then among the programs. A directory with the boot
- * modules of a real L4Re system may hold ELF files named `io` or `curl`: those cannot run here, so the
- * program of l4lab is taken.
+ * A name is looked for in the directories in order, then among the programs; a directory inside them is a namespace.
+ * A directory with the boot modules of a real L4Re system may hold ELF files named `io` or `curl`: those cannot run
+ * here, so the program of l4lab is taken.
  */
-import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Capability, RIGHT_R } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import type { Gate } from '#common/ipc/gate';
-import { bind } from '#common/ipc/service';
+import { type Binding, bind } from '#common/ipc/service';
 import { Dataspace, Namespace } from '../../proto/gen/services.js';
 
 /** [ELF-64 object file format, e_ident]: the first bytes of every ELF file. */
@@ -45,12 +45,11 @@ export class Rom {
 
   /** What a name stands for; undefined if nothing. Names leave the directories in no way but by links inside them. */
   lookup(name: string): RomEntry | undefined {
+    if (!isPlain(name)) return undefined;
     const parts = name.split('/');
-    if (parts.some((part) => part === '' || part === '.' || part === '..' || part.includes('\0')))
-      return undefined;
     for (const dir of this.#dirs) {
       const path = join(dir, ...parts);
-      if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue;
+      if (!statIfThere(path)?.isFile()) continue;
       if (this.#builtins.has(name) && isElf(path)) continue;
       return { path };
     }
@@ -69,17 +68,33 @@ export class Rom {
 
   /** Serves the namespace as an object of `gate`. */
   serve(gate: Gate): Capability {
-    const namespace = bind(Namespace, {
-      query: ({ name }) => ({ capability: this.#open(gate, name) }),
+    const namespace = this.#namespace(gate, '', () => this.list());
+    return gate.export([namespace], { id: this.#idOf('rom') });
+  }
+
+  #namespace(gate: Gate, prefix: string, list: () => string[]): Binding {
+    return bind(Namespace, {
+      query: ({ name }) => ({ capability: this.#open(gate, prefix + name) }),
       register: () => {
         throw new L4Error(
           'EACCESS',
           'Cannot register a name in rom as it is read-only: use create_namespace',
         );
       },
-      list: () => ({ names: this.list() }),
+      list: () => ({ names: list() }),
     });
-    return gate.export([namespace], { id: this.#idOf('rom') });
+  }
+
+  /** What is in a directory of this name, sorted, directories with a '/' at the end; undefined when there is none. */
+  #directory(name: string): string[] | undefined {
+    const found = this.#dirs
+      .map((dir) => join(dir, ...name.split('/')))
+      .filter((path) => isPlain(name) && statIfThere(path)?.isDirectory());
+    if (found.length === 0) return undefined;
+    const names = found
+      .flatMap((path) => readdirSync(path, { withFileTypes: true }))
+      .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
+    return [...new Set(names)].sort();
   }
 
   /** Names are exact: the one that was probably meant. */
@@ -92,6 +107,7 @@ export class Rom {
 
   #open(gate: Gate, name: string): Capability {
     const entry = this.lookup(name);
+    if (!entry && this.#directory(name) !== undefined) return this.#openDirectory(gate, name);
     if (!entry) {
       throw new L4Error(
         'ENOENT',
@@ -99,23 +115,35 @@ export class Rom {
       );
     }
     const key = 'path' in entry ? entry.path : `:${entry.builtin}`;
+    return this.#export(gate, key, () => bind(Dataspace, dataspaceOf(entry)));
+  }
+
+  /** A directory is a namespace over what it has at the time of each call. */
+  #openDirectory(gate: Gate, name: string): Capability {
+    const list = () => this.#directory(name) ?? [];
+    return this.#export(gate, `${name}/`, () => this.#namespace(gate, `${name}/`, list));
+  }
+
+  #export(gate: Gate, key: string, make: () => Binding): Capability {
     let cap = this.#exported.get(key);
     if (!cap) {
-      cap = gate.export([bind(Dataspace, dataspaceOf(entry))], {
-        rights: RIGHT_R,
-        id: this.#idOf(`rom ${key}`),
-      });
+      cap = gate.export([make()], { rights: RIGHT_R, id: this.#idOf(`rom ${key}`) });
       this.#exported.set(key, cap);
     }
     return cap;
   }
 }
 
+/** True for a relative path without `.` and `..`. */
+function isPlain(name: string): boolean {
+  return !name.split('/').some((part) => part === '' || part === '.' || part === '..' || part.includes('\0'));
+}
+
 function dataspaceOf(entry: RomEntry) {
   const path = 'path' in entry ? entry.path : '';
   const builtin = 'builtin' in entry ? entry.builtin : '';
   return {
-    info: () => ({ size: path ? sizeOf(path) : 0, writable: false, path, builtin }),
+    info: () => ({ ...(path ? statOf(path) : { size: 0 }), writable: false, path, builtin }),
     map: () => {
       throw new L4Error('ENOSYS', 'Cannot map a file of rom: read it with CopyOut');
     },
@@ -125,10 +153,22 @@ function dataspaceOf(entry: RomEntry) {
   };
 }
 
-function sizeOf(path: string): number {
-  const stat = statSync(path, { throwIfNoEntry: false });
+/** Reasons for which there can be no file of a name, besides that there is none. */
+const NOT_THERE = new Set(['ENOTDIR', 'ENAMETOOLONG', 'ELOOP']);
+
+function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (err) {
+    if (NOT_THERE.has((err as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw err;
+  }
+}
+
+function statOf(path: string): { size: number; modified: number } {
+  const stat = statIfThere(path);
   if (!stat) throw new L4Error('ENOENT', `Cannot read ${path} as it has been deleted`);
-  return stat.size;
+  return { size: stat.size, modified: Math.trunc(stat.mtimeMs) };
 }
 
 function readAt(path: string, offset: number, size: number): Uint8Array {

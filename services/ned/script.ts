@@ -15,9 +15,12 @@ import type { CommandServer } from './command.ts';
 import type { LuaValue } from './engine/marshal.ts';
 import { PROTO } from './factory.ts';
 import type { LogTags, OwnLog } from './log.ts';
+import { baseName, nameOf } from './names.ts';
 import type { References } from './references.ts';
+import type { RestartChoices } from './restart_choices.ts';
 import type { ScriptFiles } from './script_files.ts';
-import { baseName, type Starter, type Task, type Tasks } from './tasks.ts';
+import type { Task, TaskRequest } from './task.ts';
+import type { Starter, Tasks } from './tasks.ts';
 
 export interface ScriptContext {
   readonly ipc: Ipc;
@@ -27,6 +30,8 @@ export interface ScriptContext {
   readonly starter: Starter;
   /** Functions as capabilities are evaluated at each start of the task, not when the script starts it. */
   readonly lateFunctions: boolean;
+  /** What the command line says of restart policies. */
+  readonly restarts: RestartChoices;
   /** Makes the server end of a new channel. */
   readonly newGate: () => ServerEnd;
   readonly tags: LogTags;
@@ -308,7 +313,8 @@ export class Script {
     const logCap = this.#cap(request.log);
     const style = this.#context.tags.get(logCap) ?? this.#context.log.style;
     const argv = list(request.argv).map(String);
-    const task = await this.#context.starter.start({
+    const functions = list(request.functions).map(text);
+    const launch: TaskRequest = {
       argv,
       environment: Object.fromEntries(
         Object.entries(fields(request.environment))
@@ -325,11 +331,15 @@ export class Script {
           ? (this.#context.env.get('mem_alloc') as Capability)
           : this.#cap(request.mem),
       debug: number(request.debug),
-      functions: list(request.functions).map(text),
-    });
+      functions,
+    };
+    const restart = this.#context.restarts.of(nameOf(launch), text(request.restart));
+    const task = await this.#context.starter.start({ ...launch, restart });
     // A launch lives as long as the lab, and what it gives to its tasks with it.
     if (this.#context.lateFunctions) for (const { client } of capabilities) this.#keep(client);
-    return task.id;
+    // Lua keeps the functions of what can be started again.
+    const keep = functions.length > 0 && (this.#context.lateFunctions || task.restarts !== undefined);
+    return [task.id, undefined, keep];
   }
 
   #keep(client: m.ICapability | null | undefined): void {

@@ -11,6 +11,8 @@ export interface Figure {
 export interface Benchmark {
   readonly name: string;
   readonly about: string;
+  /** Name that stands for several of them. */
+  readonly group?: string;
   run(): Promise<Figure[]>;
 }
 

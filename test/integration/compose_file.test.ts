@@ -39,6 +39,44 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
     expect([tap.status, shm.status]).toEqual([2, 2]);
   });
 
+  it('follows restart policies of the script and of the command line', async () => {
+    bed.file(
+      'net.cfg',
+      `local ld = require("L4").default_loader
+       ld:start({ restart = "on-failure", log = { "a" } }, "rom/x")
+       ld:start({ restart = "always", log = { "b" } }, "rom/x")
+       ld:start({ log = { "c" } }, "rom/x")
+       ld:start({ restart = "always", log = { "d" } }, "rom/x")`,
+    );
+    const { status, run } = await bed.done(['compose', '--restart', 'd=no', 'net.cfg']);
+    expect([status, run.stderr]).toEqual([0, '']);
+    const policies = [...run.text.matchAll(/^ {2}(\w+):\n(?: {4}.*\n)*? {4}restart: (.*)$/gm)];
+    expect(policies.map(([, name, policy]) => `${name} ${policy}`)).toEqual([
+      'ned unless-stopped',
+      'machine unless-stopped',
+      'a on-failure',
+      'b unless-stopped',
+      'c "no"',
+      'd "no"',
+    ]);
+    expect(run.text).toContain('command: ["broker", "--restart", "d=no", "/lab/net.cfg"]');
+  });
+
+  it('has a driver for each --nic of a switch, none for one that drives its NICs itself', async () => {
+    const services = async (options: string) => {
+      bed.file(
+        'net.cfg',
+        `local L4 = require("L4"); local ld = L4.default_loader;
+ld:start({ caps = { vbus = ld:new_channel(), svr = ld:new_channel():svr() } }, "rom/l4vio_switch ${options}");`,
+      );
+      const { run } = await bed.done(['compose', 'net.cfg']);
+      return [...run.text.matchAll(/^ {2}(ixl\d*):/gm)].map((match) => match[1]);
+    };
+    expect(await services('')).toEqual(['ixl']);
+    expect(await services('--nic 0,name=lan --nic=2')).toEqual(['ixl', 'ixl2']);
+    expect(await services('--nic 1 --ixl=in-process')).toEqual([]);
+  });
+
   it('mounts a script from elsewhere', async () => {
     bed.file('net.cfg', 'local L4 = require("L4"); L4.default_loader:start({ caps = {} }, "rom/curl");');
     const { status, run } = await bed.done(['compose', 'net.cfg', '--nic', 'none']);

@@ -75,12 +75,18 @@ export class Download {
   #bytes = 0;
   #waiting: { readonly bytes: number; readonly resolve: () => void } | undefined;
 
-  constructor(bed: TestBed, port: number, size: number, options: { switchOptions?: string } = {}) {
+  /** `arguments`: more of `l4lab run`. */
+  constructor(
+    bed: TestBed,
+    port: number,
+    size: number,
+    options: { switchOptions?: string; arguments?: readonly string[] } = {},
+  ) {
     const script = labScript(bed, {
       ...options,
       body: `ld:start({ caps = port() }, "rom/curl -s -S http://mirror/bytes/${size}", { IFCONFIG_IP4_vn0 = "dhcp" })`,
     });
-    const ending = ['--wait-for', 'curl', '--raw', 'curl'];
+    const ending = ['--wait-for', 'curl', '--raw', 'curl', ...(options.arguments ?? [])];
     this.#bed = bed;
     this.run = bed.l4lab(['run', script, ...ROM, ...offline(port, 'mirror'), ...ending]);
     this.run.child.stdout?.on('data', (data: Buffer) => {
@@ -107,9 +113,11 @@ export class Download {
 
   /** Sends a signal to the one process of a task. */
   signal(task: string, signal: NodeJS.Signals): void {
-    const pids = this.#bed.processes().filter((pid) => nameOf(pid) === task);
-    if (pids.length !== 1) throw new Error(`${pids.length} processes "${task}":\n${this.run.stderr}`);
-    process.kill(pids[0] as number, signal);
+    try {
+      signalTask(this.#bed, task, signal);
+    } catch (err) {
+      throw new Error(`${(err as Error).message}:\n${this.run.stderr}`);
+    }
   }
 
   /** Exit status and hash at the end. */
@@ -117,6 +125,13 @@ export class Download {
     const status = await this.run.exit;
     return { status, sha256: this.#hash.digest('hex') };
   }
+}
+
+/** Sends a signal to the one process of a task of this test's labs. */
+export function signalTask(bed: TestBed, task: string, signal: NodeJS.Signals): void {
+  const pids = bed.processes().filter((pid) => nameOf(pid) === task);
+  if (pids.length !== 1) throw new Error(`${pids.length} processes "${task}"`);
+  process.kill(pids[0] as number, signal);
 }
 
 /** The title that a task gives its process, undefined when it has ended. */

@@ -23,14 +23,19 @@ export class ExternalLab implements AsyncDisposable {
   readonly running = new Map<string, Run>();
   #ending = false;
 
-  private constructor(web: WebServer) {
+  readonly #port: number;
+
+  private constructor(web: WebServer, port: number) {
     this.web = web;
+    this.#port = port;
     for (const name of ['ixl.vbus', 'resolv.conf'])
       this.bed.file(name, readFileSync(join(LAB, name), 'utf8'));
   }
 
-  static async start(script = SCALING): Promise<ExternalLab> {
-    const lab = new ExternalLab(await WebServer.start());
+  /** With a script; its downloads come from a web server of the lab's own, or from a port of this machine. */
+  static async start(script = SCALING, port?: number): Promise<ExternalLab> {
+    const web = await WebServer.start();
+    const lab = new ExternalLab(web, port ?? web.port);
     lab.bed.file('curl.cfg', script);
     return lab;
   }
@@ -40,7 +45,7 @@ export class ExternalLab implements AsyncDisposable {
     this.broker = this.bed.l4lab([
       'broker',
       join(this.bed.scratch, 'curl.cfg'),
-      ...offline(this.web.port),
+      ...offline(this.#port),
       ...options,
     ]);
     return this.broker;

@@ -167,9 +167,15 @@ function tapRefusal(): string | undefined {
 describe('two NICs', () => {
   const NICS = ['--nic', 'e1000', '--nic', 'e1000,mac=52:54:00:00:00:99'];
 
-  it('are both on the vbus of the documented lab, whose switch takes the first', async () => {
+  it('are both on the vbus of the documented lab, whose switch takes the first if told so', async () => {
     const body = `ld:start({ caps = port() }, "rom/curl -s -S http://mirror/debian/", { IFCONFIG_IP4_vn0 = "dhcp" })`;
-    const args = ['run', labScript(bed, { body }), ...ROM, ...offline(web.port, 'mirror'), ...NICS];
+    const args = [
+      'run',
+      labScript(bed, { switchOptions: '--nic 0', body }),
+      ...ROM,
+      ...offline(web.port, 'mirror'),
+      ...NICS,
+    ];
     const { status, run } = await bed.done([...args, '--wait-for', 'curl']);
     expect(status, run.stderr).toBe(0);
     expect(run.text).toContain('Using MAC address 52:54:00:12:34:56');

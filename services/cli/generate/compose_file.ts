@@ -5,19 +5,15 @@
  * The shared memory is that of the container `shm` (`ipc`), not a volume: it goes with the containers, so that
  * `down` leaves nothing.
  */
-
-/** One task of the script, or one that another task asks for. */
-export interface Component {
-  readonly name: string;
-  /** Others depend on it: it is started again whenever it ends. Else it runs to its end, once. */
-  readonly serves: boolean;
-}
+import type { RestartPolicy } from '#common/task/restart';
+import type { Component } from './components.ts';
 
 export interface ComposeLab {
   /** The command line that makes the same file again; for the head comment. */
   readonly command: string;
   /** Of ned's container: `broker`, its options, the script and its arguments. */
   readonly broker: readonly string[];
+  /** Servers are started again whenever they end, others run to their end once, if nothing else is said. */
   readonly components: readonly Component[];
   /** Directories of this machine that ned reads: mount point by path. */
   readonly mounts: readonly string[];
@@ -95,13 +91,20 @@ function nedService({ broker, mounts, builds }: ComposeLab): string {
   ]);
 }
 
-function componentService({ name, serves }: Component, after: readonly string[]): string {
+/** Restart policies by compose's names. */
+const RESTART: Readonly<Record<RestartPolicy, string>> = {
+  no: '"no"',
+  'on-failure': 'on-failure',
+  always: 'unless-stopped',
+};
+
+function componentService({ name, serves, restart }: Component, after: readonly string[]): string {
   // `networks` and `network_mode` exclude each other.
   const wired = name === 'machine';
   return service(name, wired ? 'confined' : 'component', [
     `command: ${list(['component', name])}`,
     ...(wired ? ['ipc: "service:shm"', 'networks: [default]'] : []),
-    serves ? 'restart: unless-stopped' : 'restart: "no"',
+    `restart: ${RESTART[restart ?? (serves ? 'always' : 'no')]}`,
     ...(serves ? ['healthcheck: *health'] : []),
     'depends_on:',
     ...after.map((other) => `  ${other}: {condition: service_healthy}`),

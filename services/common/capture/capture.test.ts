@@ -68,6 +68,21 @@ describe('PcapngWriter', () => {
     );
   });
 
+  it('keeps nanoseconds, the original length of a cut frame, and what the interface lost', () => {
+    const bytes = capture((writer) => {
+      writer.section('t');
+      writer.interface('i', '', 96);
+      writer.packetAt(0, 1_700_000_000, 123_456_789, INBOUND, FRAME_AT, 96, 1514);
+      writer.statistics(0, TIME_MS, 2 ** 40, 7);
+    });
+    const [packet] = readAll(bytes);
+    expect(packet).toMatchObject({ timeNs: 1_700_000_000_123_456_789n, originalLength: 1514 });
+    expect([packet?.bytes.length, packet?.interface.snapLength]).toEqual([96, 96]);
+    const reader = new PcapngReader();
+    reader.push(bytes);
+    expect(reader.statistics).toMatchObject([{ interface: { name: 'i' }, received: 2 ** 40, dropped: 7 }]);
+  });
+
   it('cuts a packet that is longer than its buffer and flushes when it is full', () => {
     const packets = readAll(
       capture((writer) => {

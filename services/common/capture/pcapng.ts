@@ -18,6 +18,7 @@ export const EPB = {
   ORIGINAL: 24,
   DATA: 28,
 } as const;
+export const ISB = { INTERFACE: 8, TIME_HIGH: 12, TIME_LOW: 16, OPTIONS: 20 } as const;
 export const SPB = { ORIGINAL: 8, DATA: 12 } as const;
 
 export const BYTE_ORDER_MAGIC = 0x1a2b3c4d;
@@ -34,6 +35,8 @@ export const OPTION = {
   IF_TSRESOL: 9,
   EPB_FLAGS: 2,
   EPB_DROPCOUNT: 4,
+  ISB_IFRECV: 4,
+  ISB_IFDROP: 5,
 } as const;
 
 export const LINKTYPE_ETHERNET = 1;

@@ -12,6 +12,7 @@ import {
   CaptureError,
   EPB,
   IDB,
+  ISB,
   MAX_BLOCK,
   OPTION,
   padded,
@@ -40,6 +41,15 @@ export interface CapturedPacket {
   readonly comment: string;
 }
 
+/** What an interface statistics block says; undefined: it does not. */
+export interface InterfaceStatistics {
+  readonly interface: CaptureInterface;
+  /** Packets that the interface received. */
+  readonly received: number | undefined;
+  /** Those of them that it had no room for. */
+  readonly dropped: number | undefined;
+}
+
 const CLASSIC_MAGIC = new Set([0xa1b2c3d4, 0xd4c3b2a1, 0xa1b23c4d, 0x4d3cb2a1]);
 const TEXT = new TextDecoder();
 
@@ -49,6 +59,8 @@ export class PcapngReader {
   #little = true;
   #inSection = false;
   #interfaces: CaptureInterface[] = [];
+  /** Of all interfaces so far, in the order of the file. */
+  readonly statistics: InterfaceStatistics[] = [];
 
   /** Takes the next bytes of the file; the packets that are complete now. Throws `CaptureError`. */
   push(chunk: Uint8Array): CapturedPacket[] {
@@ -107,6 +119,7 @@ export class PcapngReader {
     else if (type === BLOCK.IDB) this.#interface(view);
     else if (type === BLOCK.EPB) packets.push(this.#enhanced(view));
     else if (type === BLOCK.SPB) packets.push(this.#simple(view));
+    else if (type === BLOCK.ISB) this.#statistics(view);
   }
 
   #section(view: DataView): void {
@@ -179,6 +192,17 @@ export class PcapngReader {
       direction: 0,
       comment: '',
     };
+  }
+
+  #statistics(view: DataView): void {
+    this.#needs(view, ISB.OPTIONS, 'interface statistics block');
+    const about = this.#interfaceOf(view.getUint32(ISB.INTERFACE, this.#little));
+    const counts = new Map<number, number>();
+    this.#options(view, ISB.OPTIONS, (code, at, size) => {
+      if (size === 8) counts.set(code, Number(view.getBigUint64(at, this.#little)));
+    });
+    const [received, dropped] = [counts.get(OPTION.ISB_IFRECV), counts.get(OPTION.ISB_IFDROP)];
+    this.statistics.push({ interface: about, received, dropped });
   }
 
   #options(view: DataView, from: number, each: (code: number, at: number, size: number) => void): void {

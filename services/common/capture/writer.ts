@@ -12,6 +12,7 @@ import {
   BYTE_ORDER_MAGIC,
   EPB,
   IDB,
+  ISB,
   LINKTYPE_ETHERNET,
   OPTION,
   padded,
@@ -63,13 +64,13 @@ export class PcapngWriter {
     this.#interfaces = 0;
   }
 
-  /** Describes an Ethernet interface. Returns its number for `packet`. */
-  interface(name: string, description = ''): number {
+  /** Describes an Ethernet interface; frames are cut to `snapLength` bytes, 0: they are not. Returns its number for `packet`. */
+  interface(name: string, description = '', snapLength = 0): number {
     const { view } = this.#memory;
     const start = this.#begin(BLOCK.IDB);
     view.setUint16(start + IDB.LINKTYPE, LINKTYPE_ETHERNET, true);
     view.setUint16(start + IDB.LINKTYPE + 2, 0, true);
-    view.setUint32(start + IDB.SNAPLEN, 0, true);
+    view.setUint32(start + IDB.SNAPLEN, snapLength, true);
     this.#at = start + IDB.OPTIONS;
     this.#option(OPTION.IF_NAME, ENCODER.encode(name.slice(0, 255)));
     if (description !== '') this.#option(OPTION.IF_DESCRIPTION, ENCODER.encode(description.slice(0, 255)));
@@ -90,15 +91,33 @@ export class PcapngWriter {
     length: number,
     comment?: Uint8Array,
   ): void {
+    const seconds = Math.floor(milliseconds / 1000);
+    const nanoseconds = Math.floor((milliseconds - seconds * 1000) * 1e6);
+    this.packetAt(interfaceId, seconds, nanoseconds, direction, frame, length, length, comment);
+  }
+
+  /**
+   * The same with the exact time since the epoch, and for a frame of `original` bytes of which `kept` are there.
+   */
+  packetAt(
+    interfaceId: number,
+    seconds: number,
+    nanoseconds: number,
+    direction: number,
+    frame: number,
+    kept: number,
+    original: number,
+    comment?: Uint8Array,
+  ): void {
     const { u8, view } = this.#memory;
     const extra = EPB_OVERHEAD + (comment === undefined ? 0 : OPTION_HEADER + padded(comment.length));
-    const captured = Math.min(length, this.#end - this.#start - extra - 4);
+    const captured = Math.min(kept, this.#end - this.#start - extra - 4);
     if (this.#at + extra + padded(captured) > this.#end) this.flush();
     const start = this.#begin(BLOCK.EPB);
     view.setUint32(start + EPB.INTERFACE, interfaceId, true);
-    this.#time(start, milliseconds);
+    this.#time(start + EPB.TIME_HIGH, seconds, nanoseconds);
     view.setUint32(start + EPB.CAPTURED, captured, true);
-    view.setUint32(start + EPB.ORIGINAL, length, true);
+    view.setUint32(start + EPB.ORIGINAL, original, true);
     u8.copyWithin(start + EPB.DATA, frame, frame + captured);
     this.#at = start + EPB.DATA + captured;
     this.#pad();
@@ -110,21 +129,32 @@ export class PcapngWriter {
     this.#finish(start);
   }
 
+  /** What became of an interface's frames until now: `received` in all, `dropped` of them by the capture. */
+  statistics(interfaceId: number, milliseconds: number, received: number, dropped: number): void {
+    const { view } = this.#memory;
+    const start = this.#begin(BLOCK.ISB);
+    const seconds = Math.floor(milliseconds / 1000);
+    view.setUint32(start + ISB.INTERFACE, interfaceId, true);
+    this.#time(start + ISB.TIME_HIGH, seconds, Math.floor((milliseconds - seconds * 1000) * 1e6));
+    this.#at = start + ISB.OPTIONS;
+    this.#option(OPTION.ISB_IFRECV, little64(received));
+    this.#option(OPTION.ISB_IFDROP, little64(dropped));
+    this.#finish(start);
+  }
+
   /** Hands everything written so far to the sink. */
   flush(): void {
     if (this.#at > this.#start) this.#sink(this.#start, this.#at - this.#start);
     this.#at = this.#start;
   }
 
-  /** Nanoseconds since the epoch are above 2^53: 16 bits are kept apart while multiplying. */
-  #time(start: number, milliseconds: number): void {
-    const seconds = Math.floor(milliseconds / 1000);
-    const nanoseconds = Math.floor((milliseconds - seconds * 1000) * 1e6);
+  /** Nanoseconds since the epoch are above 2^53: 16 bits are kept apart while multiplying. High word first, then low. */
+  #time(at: number, seconds: number, nanoseconds: number): void {
     const upper = Math.floor(seconds / 0x10000) * 1e9;
     const lower = (upper % 0x10000) * 0x10000 + (seconds % 0x10000) * 1e9 + nanoseconds;
     const { view } = this.#memory;
-    view.setUint32(start + EPB.TIME_HIGH, Math.floor(upper / 0x10000) + Math.floor(lower / 2 ** 32), true);
-    view.setUint32(start + EPB.TIME_LOW, lower % 2 ** 32, true);
+    view.setUint32(at, Math.floor(upper / 0x10000) + Math.floor(lower / 2 ** 32), true);
+    view.setUint32(at + 4, lower % 2 ** 32, true);
   }
 
   #begin(type: number): number {
@@ -155,4 +185,11 @@ export class PcapngWriter {
     view.setUint32(start + total - BLOCK_HEADER.TRAILER, total, true);
     this.#at = start + total;
   }
+}
+
+/** A count as 8 bytes, little-endian. */
+function little64(value: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
+  return bytes;
 }

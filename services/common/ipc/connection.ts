@@ -172,13 +172,13 @@ export class Connection {
 
   #lookForDeath(): void {
     if (this.#up || this.#closed) return;
-    const dead = this.#epitaph();
+    const dead = epitaphOf(this.#options.path);
     if (dead !== undefined) {
       this.#failAll(
         new L4Error('EIPC_NOT_EXISTENT', `Cannot reach ${this.#options.peer()} as ${dead}`, {
           code: 'IPC_SERVER_DIED',
         }),
-        (p) => !p.sent,
+        (p) => !p.sent && p.call.options.patient !== true,
       );
     }
     const [first] = this.#pending.values();
@@ -192,16 +192,8 @@ export class Connection {
     this.#options.onWaiting(`${first.call.what}: waiting for a server of ${this.#options.peer()}`);
   }
 
-  #epitaph(): string | undefined {
-    try {
-      return readFileSync(`${this.#options.path}.dead`, 'utf8').trim() || 'its server has ended';
-    } catch {
-      return undefined;
-    }
-  }
-
   #whyDown(): string {
-    return this.#epitaph() ?? 'its server has not started';
+    return epitaphOf(this.#options.path) ?? 'its server has not started';
   }
 
   #failAll(err: Error, which: (pending: Pending) => boolean): void {
@@ -236,6 +228,15 @@ export class Connection {
       const message = reply.message || `${pending.call.what}: ${errnoText(reply.error)}`;
       pending.reject(new L4Error(reply.error, message, { code: reply.code }));
     }
+  }
+}
+
+/** What ned wrote when the server of the gate at that path ended. */
+export function epitaphOf(path: string): string | undefined {
+  try {
+    return readFileSync(`${path}.dead`, 'utf8').trim() || 'its server has ended';
+  } catch {
+    return undefined;
   }
 }
 

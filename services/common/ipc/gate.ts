@@ -38,6 +38,7 @@ interface GateObject {
   readonly rights: number;
   /** Undefined: the object lives as long as its gate. */
   readonly holders: Set<string> | undefined;
+  readonly onHolders: ((holders: readonly string[]) => void) | undefined;
   readonly onGone: (() => void) | undefined;
 }
 
@@ -46,6 +47,10 @@ export interface ExportOptions {
   rights?: number;
   /** Task that holds the new object, usually `context.task`. Without one it lives as long as its gate. */
   holder?: string;
+  /** The same for an object of an earlier life of the server, which may have several; at least one. */
+  holders?: readonly string[];
+  /** Others hold the object now; not called when the last one is gone. */
+  onHolders?: (holders: readonly string[]) => void;
   /** The last holder is gone. The object answers no more. */
   onGone?: () => void;
   /** A fixed id above 0, so that clients find the object again after a restart; default random. */
@@ -83,13 +88,18 @@ export class Gate {
     this.#replies = new SendQueue(this.#socket, () => {});
   }
 
-  /** Binds the gate's socket at `path`. Calls to the gate itself wait for `setRoot`, which calls `onServing`. */
+  /**
+   * Binds the gate's socket at `path`. Calls to the gate itself wait for `setRoot`, which calls `onServing`. `prepare`
+   * exports what is to be there before the first call can come.
+   */
   static async bind(
     end: ServerEnd,
     path: string,
+    prepare?: (gate: Gate) => void,
     onServing: (serving: boolean) => void = () => {},
   ): Promise<Gate> {
     const gate = new Gate(end, path, onServing);
+    prepare?.(gate);
     rmSync(`${path}.dead`, { force: true });
     await gate.#socket.bind(`ipc://${path}`);
     void gate.#serve();
@@ -128,6 +138,14 @@ export class Gate {
     object.onGone?.();
   }
 
+  /** The task does not hold the object (any more). The last one's release takes it away. */
+  release(cap: { object: number }, task: string): void {
+    const object = this.#objects.get(cap.object);
+    if (!object?.holders?.delete(task)) return;
+    if (object.holders.size === 0) this.destroy(cap);
+    else object.onHolders?.([...object.holders]);
+  }
+
   /** True for a capability that this gate made, e.g. to recognise one that comes back as an argument. */
   owns(cap: Capability): boolean {
     return cap.gate === this.#end.gate && this.#objects.has(cap.object) && verify(this.#end, cap);
@@ -156,7 +174,8 @@ export class Gate {
       services: bindings.map(({ service }) => service.name),
       operations,
       rights: options.rights ?? RIGHTS_ALL,
-      holders: options.holder === undefined ? undefined : new Set([options.holder]),
+      holders: holdersOf(options),
+      onHolders: options.onHolders,
       onGone: options.onGone,
     };
   }
@@ -165,25 +184,26 @@ export class Gate {
     return {
       interfaces: (_request, { rights }) => ({ services: this.#objects.get(id)?.services ?? [], rights }),
       hold: ({ task }) => {
-        this.#objects.get(id)?.holders?.add(task);
+        this.#hold(id, task);
         return {};
       },
       release: ({ task }) => {
-        this.#release(id, task);
+        this.release({ object: id }, task);
         return {};
       },
       taskGone: ({ task }) => {
         if (id !== 0) throw new L4Error('EPERM', 'Cannot end a task here as only the gate itself takes that');
-        for (const object of [...this.#objects.keys()]) this.#release(object, task);
+        for (const object of [...this.#objects.keys()]) this.release({ object }, task);
         return {};
       },
     };
   }
 
-  #release(id: number, task: string): void {
-    const holders = this.#objects.get(id)?.holders;
-    if (!holders?.delete(task) || holders.size > 0) return;
-    this.destroy({ object: id });
+  #hold(id: number, task: string): void {
+    const object = this.#objects.get(id);
+    if (!object?.holders || object.holders.has(task)) return;
+    object.holders.add(task);
+    object.onHolders?.([...object.holders]);
   }
 
   async #serve(): Promise<void> {
@@ -263,6 +283,11 @@ export class Gate {
   #reply(client: Uint8Array, header: m.IReplyHeader, body: Uint8Array): void {
     if (!this.#closed) this.#replies.push([client, m.ReplyHeader.encode(header).finish(), body]);
   }
+}
+
+function holdersOf({ holder, holders }: ExportOptions): Set<string> | undefined {
+  if (holders) return new Set(holders);
+  return holder === undefined ? undefined : new Set([holder]);
 }
 
 function decode(operation: Operation, body: Uint8Array): unknown {

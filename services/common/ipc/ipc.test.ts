@@ -3,7 +3,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Dealer } from 'zeromq';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { Factory, Lab, Meta, Namespace } from '../../../proto/gen/services.js';
-import { type Capability, createGate, narrow, RIGHT_R, rightsOf, rootCapability } from './capability.ts';
+import {
+  type Capability,
+  createGate,
+  mint,
+  narrow,
+  RIGHT_R,
+  rightsOf,
+  rootCapability,
+} from './capability.ts';
 import { L4Error } from './errors.ts';
 import type { Gate } from './gate.ts';
 import { gatePath, Ipc } from './ipc.ts';
@@ -154,6 +162,40 @@ describe('Ipc', () => {
     await client.client(Meta, cap).taskGone({ task: 'd'.repeat(32) });
     expect(gone).toBe(1);
     await expect(client.client(Namespace, object).list()).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
+  });
+
+  it('an object of an earlier life is there before the first call, with its holders; changes are told', async () => {
+    const [A, B] = ['a', 'b'].map((digit) => digit.repeat(32)) as [string, string];
+    const end = createGate();
+    const heard: unknown[] = [];
+    const waiting = client.client(Meta, mint(end, 7)).hold({ task: A });
+    const gate = await server.serve(end, (unbound) => {
+      unbound.export([bind(Namespace, NAMES)], {
+        id: 7,
+        holders: [B],
+        onHolders: (holders) => heard.push(holders),
+        onGone: () => heard.push('gone'),
+      });
+    });
+    await waiting;
+    await client.client(Meta, mint(end, 7)).hold({ task: A });
+    gate.release({ object: 7 }, B);
+    gate.release({ object: 7 }, B);
+    gate.release({ object: 7 }, A);
+    expect(heard).toEqual([[B, A], [A], 'gone']);
+  });
+
+  it('a patient call waits for a server that is said to have ended', async () => {
+    const end = createGate();
+    const cap = rootCapability(end);
+    writeFileSync(`${gatePath(dir.path, cap.gate)}.dead`, "task 'x' was ended by SIGKILL\n");
+    const impatient = client.client(Namespace, cap).list();
+    const patient = client.client(Namespace, cap).list({}, { patient: true });
+    await expect(impatient).rejects.toMatchObject({ code: 'IPC_SERVER_DIED' });
+    expect(client.epitaph(cap)).toBe("task 'x' was ended by SIGKILL");
+    (await server.serve(end)).setRoot([bind(Namespace, NAMES)]);
+    expect((await patient).names).toEqual(['a', 'b']);
+    expect(client.epitaph(cap)).toBeUndefined();
   });
 
   it('a gate survives messages that do not decode', async () => {

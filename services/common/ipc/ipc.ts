@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Meta } from '../../../proto/gen/services.js';
 import { type Capability, describe, isCapability, type ServerEnd } from './capability.ts';
-import { Connection } from './connection.ts';
+import { Connection, epitaphOf } from './connection.ts';
 import { L4Error } from './errors.ts';
 import { Gate } from './gate.ts';
 import type { CallOptions, Client, Service } from './service.ts';
@@ -74,12 +74,16 @@ export class Ipc {
     return this.#connection(cap).whenDown();
   }
 
-  /** Becomes the server of a gate. */
-  async serve(end: ServerEnd): Promise<Gate> {
+  /** Why ned says that nobody serves that gate any more; undefined as long as there is, or may be, a server. */
+  epitaph(cap: Capability): string | undefined {
+    return epitaphOf(gatePath(this.#options.runDir, cap.gate));
+  }
+
+  /** Becomes the server of a gate. `prepare` exports what is to be there before the first call can come. */
+  async serve(end: ServerEnd, prepare?: (gate: Gate) => void): Promise<Gate> {
     const { runDir, onServing } = this.#options;
-    const gate = await Gate.bind(end, gatePath(runDir, end.gate), (serving) =>
-      onServing?.(end.gate, serving),
-    );
+    const tell = (serving: boolean): void => onServing?.(end.gate, serving);
+    const gate = await Gate.bind(end, gatePath(runDir, end.gate), prepare, tell);
     this.#gates.push(gate);
     return gate;
   }

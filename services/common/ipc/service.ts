@@ -26,6 +26,8 @@ export interface CallOptions {
   signal?: AbortSignal;
   /** Milliseconds for everything, waiting for the server included; default: no limit for waiting, 30 s for the answer. */
   deadlineMs?: number;
+  /** Waits on when ned says that the server has ended: it may be started again. */
+  patient?: boolean;
   /** Calls in the name of this task: what the call creates is held by it. Default: the calling task. */
   task?: string;
 }

@@ -6,7 +6,7 @@
  *   configureQueue()  config_queue for each queue
  *   start()           ICU bind, features, status 0x0b and 0x0f; then queue(i) and notify() are for use
  *
- * From open() to close() a call is pending that ends with the device: onGone.
+ * From open() to close() a call is pending that ends with the device: onGone, or with `reconnect` all of this again.
  * Every failure is an L4Error that says which step failed and why. What the page says is checked once
  * and copied: the device can change it at any time.
  */
@@ -30,6 +30,7 @@ import {
 } from '#common/virtio/features';
 import { layoutQueue, MAX_QUEUE_SIZE, queueBytes } from '#common/virtio/layout';
 import { Icu, L4virtio } from '../../../proto/gen/services.js';
+import { type ReconnectOptions, SERVER_DIED, untilBack, WAIT_MS } from './reconnect.ts';
 import { deviceError, hex, RemotePage } from './remote_page.ts';
 
 /** Device address of the first registered byte (F4.4). */
@@ -44,7 +45,7 @@ export const DEVICE_CLOSED = 'L4VIRTIO_CLOSED';
 
 /** The parts of a task's environment that a driver needs. */
 export interface DriverEnv {
-  readonly ipc: Pick<Ipc, 'client'>;
+  readonly ipc: Pick<Ipc, 'client' | 'epitaph'>;
   readonly arena: Memory;
   readonly memories: Pick<SharedMemories, 'create' | 'open'>;
   readonly doorbells: Pick<Doorbells, 'create' | 'open'>;
@@ -66,6 +67,8 @@ export interface DriverOptions {
    * Default: `onNeedsReset`.
    */
   onGone?(error: L4Error): void;
+  /** A server that has died may come back with the device: `onGone` only when it does not. Default: it is gone at once. */
+  readonly reconnect?: ReconnectOptions;
   /** The device config has changed. */
   onConfigChange?(): void;
   /** Abandons calls in progress. */
@@ -80,27 +83,50 @@ export interface DeviceMemory {
   readonly size: number;
 }
 
+/** Memory that was registered: what `register_ds` is to be told again. */
+interface Registered {
+  readonly ref: SharedMemoryRef;
+  readonly size: number;
+  readonly address: number;
+}
+
+/** Where the rings of a queue lie. */
+interface Rings {
+  readonly size: number;
+  readonly where: number;
+  readonly address: number;
+}
+
 export class DriverClient {
   readonly #env: DriverEnv;
   readonly #options: DriverOptions;
   readonly #device: Client<typeof L4virtio>;
   readonly #icu: Client<typeof Icu>;
   readonly #doorbell: Doorbell;
+  readonly #cap: Capability;
   readonly #owned: Mapping[] = [];
-  readonly #layouts = new Map<number, { size: number; where: number }>();
+  readonly #registered: Registered[] = [];
+  readonly #layouts = new Map<number, Rings>();
   readonly #queues = new Map<number, DriverQueue>();
   readonly #callOptions: CallOptions;
   readonly #watching = new AbortController();
+  #pageMapping: Mapping | undefined;
   #remote: RemotePage | undefined;
   #bell: Bell | undefined;
   #offered: Features = featureSet();
+  #wanted: Features = featureSet();
   #features: Features = featureSet();
   #nextAddress = FIRST_ADDRESS;
   #gone: L4Error | undefined;
+  /** From the end of `start` on. */
+  #running = false;
+  /** The server has died and may come back. */
+  #away = false;
   #closed = false;
 
   private constructor(env: DriverEnv, cap: Capability, options: DriverOptions) {
     this.#env = env;
+    this.#cap = cap;
     this.#options = options;
     this.#device = env.ipc.client(L4virtio, cap);
     this.#icu = env.ipc.client(Icu, cap);
@@ -116,7 +142,7 @@ export class DriverClient {
   static async open(env: DriverEnv, cap: Capability, options: DriverOptions): Promise<DriverClient> {
     const client = new DriverClient(env, cap, options);
     try {
-      await client.#mapPage();
+      await client.#mapPage(client.#firstCall);
       await client.#greet();
       void client.#watch();
       return client;
@@ -124,6 +150,12 @@ export class DriverClient {
       await client.close();
       throw err;
     }
+  }
+
+  /** A patient driver waits for a server that is away now as for one that goes later. */
+  get #firstCall(): CallOptions {
+    const { patient, waitMs = WAIT_MS } = this.#options.reconnect ?? {};
+    return patient ? { ...this.#callOptions, patient, deadlineMs: waitMs } : this.#callOptions;
   }
 
   /** Features that both sides agreed on; valid after `start`. */
@@ -172,9 +204,8 @@ export class DriverClient {
   async register(memory: { offset: number; size: number; ref: SharedMemoryRef }): Promise<DeviceMemory> {
     const { ref, size } = memory;
     const address = this.#nextAddress;
-    await this.#step(`registering ${size} bytes of memory`, () =>
-      this.#device.registerDs({ memory: { ...ref }, base: address, offset: 0, size }, this.#callOptions),
-    );
+    await this.#register({ ref, size, address });
+    this.#registered.push({ ref, size, address });
     this.#nextAddress = address + Math.ceil(size / PAGE) * PAGE;
     return { where: memory.offset, address, size };
   }
@@ -184,36 +215,22 @@ export class DriverClient {
    * `queueBytes(size)` bytes, and tells the device.
    */
   async configureQueue(index: number, memory: DeviceMemory, at: number, size: number): Promise<void> {
-    const entry = this.#page.queue(index);
     if (at % 16 !== 0 || at + queueBytes(size) > memory.size) {
       throw new RangeError(
         `Cannot put ${size} entries at ${at} as they need ${queueBytes(size)} bytes, 16-aligned, of ${memory.size}`,
       );
     }
-    entry.layout = layoutQueue(size, memory.address + at);
-    entry.ready = true;
-    await this.#step(`configuring queue ${index}`, () =>
-      this.#device.configQueue({ index }, this.#callOptions),
-    );
-    this.#layouts.set(index, { size, where: memory.where + at });
+    const rings = { size, where: memory.where + at, address: memory.address + at };
+    await this.#configure(index, rings);
+    this.#layouts.set(index, rings);
   }
 
   /** Negotiates what is both wanted and offered (VERSION_1 always) and starts the queues. Returns the features. */
   async start(wanted: Features): Promise<Features> {
+    this.#wanted = wanted;
     try {
-      await this.#step('binding the interrupt', () =>
-        this.#icu.bind({ irq: 0, object: { name: this.#doorbell.name } }, this.#callOptions),
-      );
-      await this.#negotiate(wanted);
-      for (const [index, { size, where }] of this.#layouts) {
-        const name = `queue ${index} of ${this.#options.name}`;
-        this.#queues.set(
-          index,
-          new DriverQueue(this.#env.arena, layoutQueue(size, where), this.#features, name),
-        );
-      }
-      await this.#setStatus(page.STATUS_RUNNING);
-      this.#page.checkStatus('starting the queues', page.STATUS_RUNNING);
+      await this.#startQueues();
+      this.#running = true;
       return this.#features;
     } catch (err) {
       this.#queues.clear();
@@ -237,6 +254,7 @@ export class DriverClient {
 
   /** Back to where `open` ended; registered memory stays registered. Configure the queues and start again. */
   async reset(): Promise<void> {
+    this.#running = false;
     this.#queues.clear();
     this.#layouts.clear();
     await this.#greet();
@@ -249,9 +267,10 @@ export class DriverClient {
     this.#watching.abort();
     this.#queues.clear();
     // A device that is gone needs no farewell.
-    if (this.#owned.length > 0)
+    if (this.#remote && !this.#away)
       await this.#device.setStatus({ status: 0 }, { deadlineMs: CLOSE_MS }).catch(() => {});
     for (const mapping of this.#owned) mapping.close();
+    this.#pageMapping?.close();
     this.#doorbell.close();
     this.#bell?.close();
   }
@@ -262,9 +281,9 @@ export class DriverClient {
     return this.#remote;
   }
 
-  async #mapPage(): Promise<void> {
+  async #mapPage(options: CallOptions = this.#callOptions): Promise<void> {
     const { memory, offset } = await this.#step('asking for its config page', () =>
-      this.#device.deviceConfig({}, this.#callOptions),
+      this.#device.deviceConfig({}, options),
     );
     const mapping = await this.#step('mapping its config page', () => {
       if (!memory?.writable) throw new L4Error('EINVAL', 'the page must be writable');
@@ -276,8 +295,40 @@ export class DriverClient {
       }
       return this.#env.memories.open(memory);
     });
-    this.#owned.push(mapping);
+    this.#pageMapping?.close();
+    this.#pageMapping = mapping;
     this.#remote = new RemotePage(this.#env.arena, mapping.offset + offset, this.#options.name);
+  }
+
+  async #register({ ref, size, address }: Registered): Promise<void> {
+    await this.#step(`registering ${size} bytes of memory`, () =>
+      this.#device.registerDs({ memory: { ...ref }, base: address, offset: 0, size }, this.#callOptions),
+    );
+  }
+
+  async #configure(index: number, { size, address }: Rings): Promise<void> {
+    const entry = this.#page.queue(index);
+    entry.layout = layoutQueue(size, address);
+    entry.ready = true;
+    await this.#step(`configuring queue ${index}`, () =>
+      this.#device.configQueue({ index }, this.#callOptions),
+    );
+  }
+
+  async #startQueues(): Promise<void> {
+    await this.#step('binding the interrupt', () =>
+      this.#icu.bind({ irq: 0, object: { name: this.#doorbell.name } }, this.#callOptions),
+    );
+    await this.#negotiate(this.#wanted);
+    for (const [index, { size, where }] of this.#layouts) {
+      const name = `queue ${index} of ${this.#options.name}`;
+      this.#queues.set(
+        index,
+        new DriverQueue(this.#env.arena, layoutQueue(size, where), this.#features, name),
+      );
+    }
+    await this.#setStatus(page.STATUS_RUNNING);
+    this.#page.checkStatus('starting the queues', page.STATUS_RUNNING);
   }
 
   /** Waits for the device's end. A device that does not know this call is not watched. */
@@ -299,10 +350,65 @@ export class DriverClient {
       gone = new L4Error(errno, `Cannot use "${name}" any more: ${message}`, { code, cause });
     }
     if (end.aborted) return;
+    const { reconnect } = this.#options;
+    if (reconnect && gone.code === SERVER_DIED && this.#running) {
+      const failure = await this.#comeBack(reconnect, gone, end);
+      if (!failure || end.aborted) return;
+      gone = failure;
+    }
     this.#gone = gone;
     const { onGone, onNeedsReset } = this.#options;
     if (onGone) onGone(gone);
     else onNeedsReset?.(gone);
+  }
+
+  /** Waits until the device runs again. The error says that it never will. */
+  async #comeBack(
+    options: ReconnectOptions,
+    death: L4Error,
+    signal: AbortSignal,
+  ): Promise<L4Error | undefined> {
+    const since = performance.now();
+    const { mac } = this;
+    const device = {
+      name: this.#options.name,
+      setUp: (deadlineMs: number) =>
+        this.#setUpAgain(mac, { signal, deadlineMs, patient: options.patient ?? false }),
+      epitaph: () => this.#env.ipc.epitaph(this.#cap),
+    };
+    this.#away = true;
+    options.onDown();
+    try {
+      await untilBack(device, options, death);
+    } catch (err) {
+      return toL4Error(err);
+    }
+    this.#away = false;
+    void this.#watch();
+    options.onBack(performance.now() - since);
+    return undefined;
+  }
+
+  /** As `open` to `start`, with memory and rings where they are. */
+  async #setUpAgain(mac: Uint8Array | undefined, options: CallOptions): Promise<void> {
+    await this.#mapPage(options);
+    this.#bell?.close();
+    this.#bell = undefined;
+    await this.#greet();
+    if (mac && Buffer.compare(mac, this.mac ?? new Uint8Array(0)) !== 0)
+      throw deviceError(this.#options.name, 'ENODEV', 'it has another MAC address than before');
+    for (const memory of this.#registered) await this.#register(memory);
+    for (const [index, rings] of this.#layouts) {
+      const max = this.#page.queueMax(index);
+      if (max < rings.size)
+        throw deviceError(
+          this.#options.name,
+          'ENODEV',
+          `queue ${index} had ${rings.size} entries: it has ${max}`,
+        );
+      await this.#configure(index, rings);
+    }
+    await this.#startQueues();
   }
 
   /** Status 0, 1, 3, then what kind of device it is. */
@@ -355,6 +461,7 @@ export class DriverClient {
     try {
       // Nobody would answer, and nobody would say so.
       if (this.#gone) throw this.#gone;
+      if (this.#closed) throw new L4Error('EIPC_CANCELED', 'the driver has closed it');
       return await run();
     } catch (err) {
       const { errno, code, message } = toL4Error(err);

@@ -18,6 +18,7 @@ const readC = libc.func('intptr_t read(int, void *, size_t)');
 const flockC = libc.func('int flock(int, int)');
 const fcntlC = libc.func('int fcntl(int, int, int)');
 const execvC = libc.func('int execv(const char *, const char **)');
+const pollC = libc.func('int poll(_Inout_ uint8_t *, unsigned long, int)');
 const schedYieldC = libc.func('int sched_yield()');
 
 export const PROT_NONE = 0;
@@ -33,6 +34,8 @@ const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const F_SETFD = 2;
+const POLLERR = 0x08;
+const POLLHUP = 0x10;
 const MAP_FAILED = 2 ** 64;
 const PR_SET_PDEATHSIG = 1;
 
@@ -102,6 +105,14 @@ export function watchReadable(
   onReadable: () => void,
 ): { close(): void; ref(): void; unref(): void } {
   return koffi.node.poll(fd, { readable: true }, onReadable);
+}
+
+/** True when nobody reads any more what is written to this pipe or socket. poll(2) without waiting. */
+export function readerIsGone(fd: number): boolean {
+  const pollfd = new Uint8Array(8);
+  new DataView(pollfd.buffer).setInt32(0, fd, true);
+  pollC(pollfd, 1, 0);
+  return ((pollfd[6] as number) & (POLLERR | POLLHUP)) !== 0;
 }
 
 /** flock(2) without waiting; false when somebody else holds the lock. */

@@ -3,6 +3,7 @@
  *
  *     g/  gates: the server's ZeroMQ socket `<gate>`, and `<gate>.dead` once its server has ended
  *     m/  shared memory      b/  doorbells (FIFOs)      t/  launch records
+ *     c/  objects that commands of the user may call (../control/publication.ts)
  *
  * Names are 128-bit random: whoever knows one may use it, as with a capability.
  */
@@ -23,7 +24,7 @@ export function isRandomName(name: string): boolean {
 }
 
 /** Names of the sub-directories. */
-export const RUN_DIR_PARTS = ['g', 'm', 'b', 't'] as const;
+export const RUN_DIR_PARTS = ['g', 'm', 'b', 't', 'c'] as const;
 
 /** Where a component says whether it is ready; read by the broker. */
 export function stateFile(runDir: string, instance: string): string {

@@ -52,6 +52,8 @@ export interface DeviceOptions {
   readonly vendor?: number;
   /** What is offered; VERSION_1 is always added. */
   readonly features: Features;
+  /** A rule that features of this kind of device must keep among each other and these do not; undefined: all is well. */
+  readonly missingFeature?: (accepted: Features) => string | undefined;
   /** num_max of each queue: a power of two up to 32768. When the entries do not fit the page, there are no queues. */
   readonly queues: readonly number[];
   /** Device-specific configuration. */
@@ -240,13 +242,13 @@ export class VirtioDevice {
     this.#hooks.interrupt?.();
   }
 
-  /** Replaces the device config, of the same length, and tells the driver, if it runs. */
-  changeConfig(config: Uint8Array): void {
+  /** Replaces the device config, of the same length, and tells the driver, if it runs and `tell` is true. */
+  changeConfig(config: Uint8Array, tell = true): void {
     this.#config = config.slice(0, this.#config.length);
     this.page.writeDeviceConfig(this.#config);
     this.#generation = (this.#generation + 1) >>> 0;
     this.page.write(CONFIG.GENERATION, this.#generation);
-    if (!this.running) return;
+    if (!this.running || !tell) return;
     this.page.raiseIrq(IRQ_CONFIG);
     this.#hooks.interrupt?.();
   }
@@ -280,8 +282,15 @@ export class VirtioDevice {
   #takeFeatures(): boolean {
     const accepted = this.page.readFeatures(CONFIG.DRIVER_FEATURES_MAP);
     if (hasFeature(accepted, F_VERSION_1) && isEmpty(without(accepted, this.offered))) {
-      this.#negotiated = accepted;
-      return true;
+      const missing = this.#options.missingFeature?.(accepted);
+      if (missing === undefined) {
+        this.#negotiated = accepted;
+        return true;
+      }
+      this.#hooks.onError?.(
+        `Cannot accept features of the driver of ${this.name} as ${missing}: set ${featureNames(accepted)}`,
+      );
+      return false;
     }
     this.#hooks.onError?.(
       `Cannot accept features of the driver of ${this.name} as VERSION_1 and only offered ones must be set: offered ${featureNames(this.offered)}, set ${featureNames(accepted)}`,

@@ -92,6 +92,11 @@ export class DeviceQueue {
     return (this.#known - this.#seen) & 0xffff;
   }
 
+  /** True when chains seem to wait for `pop`. Checks nothing: that is `pop`'s work. */
+  get hasAvailable(): boolean {
+    return Atomics.load(this.#u16, this.#availIdx) !== this.#seen;
+  }
+
   /**
    * Takes the next available chain into `chain`; false when the driver has given us none.
    * Throws RingError when the driver broke a rule: nothing is taken then, and the device is to be stopped.
@@ -154,7 +159,7 @@ export class DeviceQueue {
   enableNotifications(): boolean {
     if (this.#eventIdx) Atomics.store(this.#u16, this.#availEvent, this.#seen);
     else Atomics.store(this.#u16, this.#usedFlags, 0);
-    return Atomics.load(this.#u16, this.#availIdx) !== this.#seen;
+    return this.hasAvailable;
   }
 
   /** Reads avail idx, once. True when there is something to pop. */

@@ -7,12 +7,15 @@ import type { PortSet } from './port_set.ts';
 import type { SourceFrame } from './source_frame.ts';
 
 export abstract class Fabric {
+  /** Work that large frames have cost beyond being one frame: segments made. The port that they come from takes it. */
+  work = 0;
   /** Number of port numbers: 0 to slots - 1. */
   readonly slots: number;
   protected readonly endpoints: (Endpoint | undefined)[];
   readonly #touched: Int16Array;
   readonly #isTouched: Uint8Array;
   #touchedCount = 0;
+  #held = false;
 
   constructor(slots: number) {
     this.slots = slots;
@@ -21,8 +24,29 @@ export abstract class Fabric {
     this.#isTouched = new Uint8Array(slots);
   }
 
-  /** Forwards one frame that came in at port `from`. */
+  /** Forwards one frame that came in at port `from`, or drops it, or calls `hold`. */
   abstract forward(from: number, frame: SourceFrame): void;
+
+  /**
+   * For `forward`: the frame cannot go on now. It stays in its driver's queue, and all behind it; whoever holds it has
+   * to activate the port again.
+   */
+  protected hold(): void {
+    this.#held = true;
+  }
+
+  /** Whether the frame forwarded last is held; asking forgets it. */
+  takeHeld(): boolean {
+    if (!this.#held) return false;
+    this.#held = false;
+    return true;
+  }
+
+  /** A frame from `port` is not forwarded at all, for a reason of DROP. */
+  refuse(_port: number, _frame: SourceFrame, _reason: number): void {}
+
+  /** A segment of a frame was not delivered to `port`, while others were; for a reason of DROP. */
+  lost(_port: number, _reason: number): void {}
 
   endpoint(port: number): Endpoint | undefined {
     return this.endpoints[port];

@@ -7,7 +7,9 @@
  */
 import type { Memory } from '#common/memory';
 import { NET_HDR_SIZE } from '#common/virtio/net_header';
+import { sumBytes, sumPieces } from './checksum.ts';
 import { copyBytes } from './copy.ts';
+import { FRAME_VERBATIM, Offload } from './offload.ts';
 import { TAG_OFFSET, TAG_SIZE, TPID_LE } from './tag.ts';
 
 /** Largest frame: 64 KiB of payload as segmentation offload makes them, Ethernet header, two tags. */
@@ -40,6 +42,10 @@ export class SourceFrame {
   tagged = false;
   /** Tag control information as on the wire, host order; 0 when untagged. */
   tci = 0;
+  /** One of FRAME_*: what the virtio-net header means. Set by the port that the frame comes from. */
+  kind = FRAME_VERBATIM;
+  /** For FRAME_CSUM and FRAME_TSO. */
+  readonly offload = new Offload();
 
   readonly #memory: Memory;
   readonly #scratch: number;
@@ -57,6 +63,13 @@ export class SourceFrame {
 
   get multicast(): boolean {
     return (this.dstHi & 1) === 1;
+  }
+
+  /** Ethernet type behind the tag, if there is one; -1 in a frame that is too short. Read from the frame at each call. */
+  etherType(): number {
+    const at = this.tagged ? TAG_OFFSET + TAG_SIZE : TAG_OFFSET;
+    if (at + 2 > this.length) return -1;
+    return (this.#byte(at) << 8) | this.#byte(at + 1);
   }
 
   /** Takes a driver's chain: a 12-byte header, then the frame. False when it is no such thing. */
@@ -88,6 +101,21 @@ export class SourceFrame {
       target += Math.max(size, 0);
       skip = Math.max(skip - (pieces.len[n] as number), 0);
     }
+  }
+
+  /** Byte `index` of the frame, which must be inside of it. */
+  #byte(index: number): number {
+    const { pieces } = this;
+    let at = this.skip + index;
+    let n = this.first;
+    while (at >= (pieces.len[n] as number)) at -= pieces.len[n++] as number;
+    return this.#memory.u8[(pieces.where[n] as number) + at] as number;
+  }
+
+  /** Sum of bytes [start, end) of the frame, for checksums: see `checksum.ts`. */
+  sum(start: number, end: number): number {
+    if (this.contiguous >= 0) return sumBytes(this.#memory, this.contiguous + start, end - start);
+    return sumPieces(this.#memory, this.pieces, this.first, this.skip, start, end);
   }
 
   #locate(pieces: Pieces, header: number, first: number, skip: number): boolean {

@@ -30,3 +30,8 @@ export function growth(tag: number): number {
   if (tag === TAG_INSERT) return TAG_SIZE;
   return tag === TAG_REMOVE ? -TAG_SIZE : 0;
 }
+
+/** Has a frame a tag afterwards? */
+export function isTagged(before: boolean, tag: number): boolean {
+  return tag === TAG_INSERT || (before && tag !== TAG_REMOVE);
+}

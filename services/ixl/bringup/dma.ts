@@ -56,6 +56,11 @@ export class DmaMemories implements DmaAllocator {
     return { offset: mapping.offset, size: mapping.size, address, ref: mapping.ref };
   }
 
+  /** Resolves when the machine that serves the space, and has the NIC, ends. */
+  whenMachineGone(): Promise<void> {
+    return this.#env.ipc.whenGone(this.#cap);
+  }
+
   /** Gives the space up, and then the memory in it; the NIC must have been stopped. Never rejects. */
   async close(): Promise<void> {
     const { ipc, task } = this.#env;

@@ -36,7 +36,7 @@ export async function findNic(vbus: VbusClient, index: number): Promise<PciDevic
     throw new L4Error('EINVAL', `Cannot find NIC as the index must be 0 or more: current value is ${index}`);
   }
   const devices = await listDevices(vbus);
-  const nics = devices.filter((device) => device.classCode === CLASS_ETHERNET);
+  const nics = devices.filter(isNic);
   const nic = nics[index]?.pci;
   if (nic) return nic;
   const there = await describeAll(vbus, devices);
@@ -53,6 +53,15 @@ export async function findNic(vbus: VbusClient, index: number): Promise<PciDevic
     `Cannot find NIC ${index} as the index must be 0..${nics.length - 1}: the vbus has ${there}`,
     { code: 'IXL_NO_SUCH_INDEX' },
   );
+}
+
+/** How many Ethernet controllers the bus has. */
+export async function numberOfNics(vbus: VbusClient): Promise<number> {
+  return (await listDevices(vbus)).filter(isNic).length;
+}
+
+function isNic({ classCode }: Found): boolean {
+  return classCode === CLASS_ETHERNET;
 }
 
 async function listDevices(vbus: VbusClient): Promise<Found[]> {

@@ -27,6 +27,8 @@ export interface DriverContext {
   readonly clock: Clock;
   /** Releases what the context holds; the device's `close` calls it. */
   readonly release: () => Promise<void>;
+  /** Resolves when the machine with the NIC has ended, if that can be told. */
+  readonly machineGone?: Promise<void>;
 }
 
 export type IcuClient = Client<typeof Icu>;

@@ -150,6 +150,14 @@ describe('e1000 interrupts', () => {
     expect(device.checkRecvIrq(0)).toBe(false);
     expect(device.gone).toBe(true);
     expect(device.getLinkSpeed()).toBe(0);
+    await device.whenGone();
+  });
+
+  it('whenGone() tells that the machine has ended, although nobody has asked the device', async () => {
+    const { device, endMachine } = await startE1000();
+    endMachine();
+    await device.whenGone();
+    expect(device.gone).toBe(true);
   });
 });
 

@@ -61,9 +61,9 @@ class E1000 extends IxlDevice {
   #mac: Uint8Array = new Uint8Array(6);
 
   constructor(context: DriverContext, rings: Rings, irqs: readonly RecvIrq[]) {
-    const { cfg, clock, release } = context;
+    const { cfg, clock, release, machineGone } = context;
     const { rx, tx, packets } = rings;
-    super({ cfg, clock, release, packets, rx: [rx], tx: [tx], irqs });
+    super({ cfg, clock, release, machineGone, packets, rx: [rx], tx: [tx], irqs });
     this.#mmio = context.mmio;
     this.#log = context.log;
     this.#clock = clock;

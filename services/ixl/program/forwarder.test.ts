@@ -66,7 +66,7 @@ function switchSends({ fromSwitch }: Setup, bytes: Uint8Array, used = HEADER + b
   const chain = fromSwitch.take();
   const piece = chain?.pieces[0];
   if (!chain || !piece) return false;
-  expect(piece).toMatchObject({ len: HEADER + 1514, writable: true });
+  expect(piece).toMatchObject({ len: HEADER + 1518, writable: true });
   fromSwitch.bytes(piece).set(bytes, HEADER);
   fromSwitch.give(chain.head, used);
   return true;
@@ -89,9 +89,9 @@ describe('Forwarder', () => {
   it('sends what the switch writes, without its header', async () => {
     const s = await setup();
     s.forwarder.poll();
-    switchSends(s, frame(9, 1514));
+    switchSends(s, frame(9, 1518));
     expect(s.forwarder.poll()).toBe(true);
-    expect(s.nic.sent).toEqual([frame(9, 1514)]);
+    expect(s.nic.sent).toEqual([frame(9, 1518)]);
     expect(s.forwarder.poll()).toBe(false);
   });
 

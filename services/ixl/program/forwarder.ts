@@ -21,8 +21,10 @@ export const BURST = 128;
 const NIC_BATCH = 32;
 /** Where the virtio-net header lies in a packet buffer: right before the frame. */
 const HEADER = BUFFER.DATA - NET_HDR_SIZE;
+/** A frame of the switch may have an 802.1Q tag more. */
+const MAX_TAGGED = MAX_FRAME + 4;
 /** Room that the switch gets for one frame with its header. */
-export const SLOT = NET_HDR_SIZE + MAX_FRAME;
+export const SLOT = NET_HDR_SIZE + MAX_TAGGED;
 /** What the original's ixl port writes into hdr_len (F3.8). */
 const HDR_LEN = NET_HDR_SIZE;
 /** The NIC has no interrupt for a free transmit descriptor: a full ring is looked at this often. */
@@ -184,7 +186,7 @@ export class Forwarder implements PumpWork {
       const buffer = this.#atSwitchToFill[head] as number;
       this.#atSwitchToFill[head] = NONE;
       const length = fromSwitch.usedLength - NET_HDR_SIZE;
-      if (length < MIN_FRAME || length > MAX_FRAME) {
+      if (length < MIN_FRAME || length > MAX_TAGGED) {
         this.counters.dropped += 1;
         device.freeBuffer(buffer);
         continue;

@@ -103,7 +103,7 @@ async function session() {
     txBuffers: TX_BUFFERS,
   });
   const log = new FakeLog();
-  const port = new PortSession(world.env, world.port, bench.device, log, 20);
+  const port = new PortSession(world.env, world.port, bench.device, log);
   const ended = port.run();
   await until(() => running(world.server));
   return { ...world, ...bench, portLog: log, ended };
@@ -177,7 +177,7 @@ describe('PortSession', () => {
     queue.flush();
     server.device.interrupt();
     await until(() => portLog.lines.length > 0);
-    expect(portLog.lines[0]).toMatch(/used length of chain \d+ may be at most 1526/);
+    expect(portLog.lines[0]).toMatch(/used length of chain \d+ may be at most 1530/);
     await until(() => running(server) && queueOf(server, 0) !== queue);
     abort.abort();
     await ended;
@@ -215,9 +215,10 @@ describe('PortSession when a peer is gone', () => {
     await ended;
   });
 
-  it('rejects when the NIC is gone, interrupt or not', async () => {
-    const { nic, ended } = await session();
+  it('rejects when the machine ends, without any interrupt', async () => {
+    const { nic, ended, endMachine } = await session();
     nic.gone = true;
+    endMachine();
     await expect(ended).rejects.toMatchObject({ code: 'IXL_DEVICE_GONE' });
   });
 });

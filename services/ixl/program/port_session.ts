@@ -23,8 +23,6 @@ const TO_SWITCH = 1;
 /** Entries of each queue at most: what the NIC's own rings have. */
 const QUEUE_SIZE = 256;
 const WANTED = featureSet(NET_F_MAC, F_EVENT_IDX);
-/** How often it is checked that the machine is still there. */
-const HEARTBEAT_MS = 5000;
 /** Within this time after the end of switch or machine we would be told to end as well, if the lab ends. */
 const LAB_END_MS = 300;
 /** A switch that needs this many resets will need the next one, too. */
@@ -50,17 +48,15 @@ export class PortSession {
   readonly #port: Capability;
   readonly #nic: IxlDevice;
   readonly #log: Log;
-  readonly #heartbeatMs: number;
   #running: Running | undefined;
   /** Ends the queues' current start with a reason; undefined: the task is to end. */
   #end: (reason: L4Error | undefined) => void = () => {};
 
-  constructor(env: TaskEnv, port: Capability, nic: IxlDevice, log: Log, heartbeatMs = HEARTBEAT_MS) {
+  constructor(env: TaskEnv, port: Capability, nic: IxlDevice, log: Log) {
     this.#env = env;
     this.#port = port;
     this.#nic = nic;
     this.#log = log;
-    this.#heartbeatMs = heartbeatMs;
   }
 
   /** Serves the port until the task is to end. Rejects with L4Error when switch or machine are gone, or hopeless. */
@@ -77,16 +73,13 @@ export class PortSession {
     const { signal } = this.#env;
     if (signal.aborted) return;
     const connection = await this.#connect();
-    // Its process has ended: told at once. It is there and does not answer: found out.
-    this.#nic.onGone(() => void this.#endSoon(deviceGone()));
-    const heartbeat = setInterval(() => this.#nic.isGone(), this.#heartbeatMs);
+    void this.#nic.whenGone().then(() => this.#endSoon(deviceGone()));
     const onAbort = (): void => this.#end(undefined);
     signal.addEventListener('abort', onAbort);
     this.#nic.rebindRecvIrq(0, this.#kick);
     try {
       await this.#serve(connection);
     } finally {
-      clearInterval(heartbeat);
       signal.removeEventListener('abort', onAbort);
       this.#running?.pump.stop();
       await connection.client.close();
@@ -135,6 +128,8 @@ export class PortSession {
     const ended = new Promise<L4Error | undefined>((resolve) => {
       this.#end = resolve;
     });
+    // What went before the line above has told nobody.
+    if (this.#nic.isGone()) this.#end(deviceGone());
     await client.configureQueue(FROM_SWITCH, rings, 0, sizes[0]);
     await client.configureQueue(TO_SWITCH, rings, queueBytes(sizes[0]), sizes[1]);
     await client.start(WANTED);

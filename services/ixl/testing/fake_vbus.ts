@@ -44,10 +44,16 @@ export class FakeVbus {
   nrMsis = 25;
   /** Name of the interrupt object that was bound last. */
   bound = '';
+  /** Resolves when the test says that the machine has ended. */
+  readonly machineGone: Promise<void>;
+  endMachine: () => void = () => {};
   readonly #devices: readonly FakeDevice[];
 
   constructor(devices: readonly FakeDevice[]) {
     this.#devices = devices;
+    this.machineGone = new Promise((resolve) => {
+      this.endMachine = resolve;
+    });
   }
 
   /** The services of everything behind the capability, by the service's name. */
@@ -57,6 +63,7 @@ export class FakeVbus {
       if (!table) throw new Error(`no fake for ${service.name}`);
       return table;
     },
+    whenGone: () => this.machineGone,
   } as unknown as IxlEnv['ipc'];
 
   get client(): VbusClient {

@@ -76,6 +76,8 @@ export interface Bench<Dma extends DmaAllocator & DeviceView = FakeDma> {
   readonly irq: FakeIrq;
   readonly log: FakeLog;
   readonly clock: FakeClock;
+  /** The process with the NIC ends. */
+  readonly endMachine: () => void;
 }
 
 /** An e1000 that the driver has brought up on the fake NIC. `prepare` may spoil it before. */
@@ -94,6 +96,10 @@ export async function startE1000On<Dma extends DmaAllocator & DeviceView>(
   const [nic, irq, log, clock] = [new FakeE1000(dma), new FakeIrq(), new FakeLog(), new FakeClock()];
   nic.onIrq = () => irq.fire();
   prepare(nic);
+  let endMachine: () => void = () => {};
+  const machineGone = new Promise<void>((resolve) => {
+    endMachine = resolve;
+  });
   const full = completeCfg({ rxBuffers: 600, txBuffers: 300, irqTimeoutMs: -1, ...cfg });
   const device = await e1000Driver.create({
     cfg: full,
@@ -104,8 +110,9 @@ export async function startE1000On<Dma extends DmaAllocator & DeviceView>(
     log,
     clock,
     release: async () => irq.close(),
+    machineGone,
   });
-  return { device, nic, dma, irq, log, clock };
+  return { device, nic, dma, irq, log, clock, endMachine };
 }
 
 /** A frame whose bytes tell its number. */

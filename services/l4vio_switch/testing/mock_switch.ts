@@ -7,10 +7,9 @@ import {
   MockClient,
   type MockFabric,
 } from '#common/vnet/testing/mock_client';
-import { Forwarder } from '../forward.ts';
+import { Forwarder, type ForwardSpec } from '../forward.ts';
 import { Log, type Sink } from '../log.ts';
 import { MacTable } from '../mac_table.ts';
-import type { VlanSpec } from '../vlan.ts';
 
 /** A log that keeps its lines. */
 export function listLog(): { log: Log; lines: string[] } {
@@ -20,7 +19,17 @@ export function listLog(): { log: Log; lines: string[] } {
 }
 
 export interface PortOptions extends ClientOptions {
-  readonly vlan?: VlanSpec;
+  readonly vlan?: ForwardSpec;
+}
+
+/** Seconds after which a mock switch forgets addresses, and its time in milliseconds. */
+export interface MockTime {
+  readonly maxAge?: number;
+  ms: number;
+}
+
+export function mockBytes(maxPorts: number): number {
+  return (maxPorts + 2) * CLIENT_BYTES;
 }
 
 export class MockSwitch implements MockFabric {
@@ -30,11 +39,13 @@ export class MockSwitch implements MockFabric {
   readonly clients: MockClient[] = [];
   readonly lines: string[];
 
-  constructor(maxPorts = 8) {
+  /** `memory`: at least `mockBytes(maxPorts)` bytes that nobody else uses. */
+  constructor(maxPorts = 8, time?: MockTime, memory = new Memory(new ArrayBuffer(mockBytes(maxPorts)))) {
     const { log, lines } = listLog();
     this.lines = lines;
-    this.memory = new Memory(new ArrayBuffer((maxPorts + 2) * CLIENT_BYTES));
-    this.forwarder = new Forwarder(maxPorts, log, new MacTable(1));
+    this.memory = memory;
+    const macs = new MacTable(1, time?.maxAge);
+    this.forwarder = new Forwarder(maxPorts, log, { macs, ...(time && { clock: () => time.ms }) });
     this.scheduler = new Scheduler(this.forwarder);
   }
 
@@ -59,7 +70,7 @@ export class MockSwitch implements MockFabric {
   #add(number: number, options: PortOptions): MockClient {
     const client = new MockClient(this, number, (number + 1) * CLIENT_BYTES, {
       ...options,
-      mute: number === this.forwarder.monitor,
+      mute: number === this.forwarder.monitor || options.vlan?.mirror !== undefined,
     });
     this.clients[number] = client;
     this.forwarder.connect(number, client.port, options.vlan ?? {});

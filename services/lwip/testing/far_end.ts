@@ -3,7 +3,7 @@
  * the whole interface. Frames are copied between the driver's buffers and slirp's, as the switch does.
  */
 import type { Capability } from '#common/ipc/capability';
-import { createGate } from '#common/ipc/capability';
+import { createGate, type ServerEnd } from '#common/ipc/capability';
 import { Ipc } from '#common/ipc/ipc';
 import { DeviceServer } from '#common/l4virtio/device_server';
 import { Arena } from '#common/shm/arena';
@@ -34,25 +34,77 @@ export function party(runDir: string, task: string) {
 
 export class FarEnd implements FrameSink {
   readonly slirp: SlirpPort;
+  readonly #runDir: string;
+  readonly #mac: Uint8Array | undefined;
   readonly #host: ReturnType<typeof party>;
-  readonly #server: DeviceServer;
+  readonly #gate: ServerEnd = createGate();
+  #ipc: Ipc;
+  #dying = false;
+  #server: DeviceServer;
   readonly #pump: Pump;
   #rx: { queue: DeviceQueue; chain: Chain } | undefined;
   #tx: { queue: DeviceQueue; chain: Chain } | undefined;
 
   constructor(runDir: string, options: SlirpOptions & { readonly mac?: Uint8Array } = {}) {
+    this.#runDir = runDir;
+    this.#mac = options.mac;
     this.#host = party(runDir, 'e');
+    this.#ipc = this.#host.ipc;
     this.slirp = new SlirpPort(this.#host.arena, options);
     this.#pump = new Pump({
       poll: () => this.#fromDriver(),
       arm: () => this.#tx?.queue.enableNotifications() ?? false,
       disarm: () => this.#tx?.queue.disableNotifications(),
     });
-    this.#server = new DeviceServer(this.#host, {
+    this.#server = this.#newServer();
+    this.slirp.start(this);
+    this.#pump.start();
+  }
+
+  /** A capability for the device. */
+  async serve(): Promise<Capability> {
+    let cap: Capability | undefined;
+    await this.#ipc.serve(this.#gate, (gate) => {
+      cap = gate.export(this.#server.bindings, { id: 1 });
+    });
+    return cap as Capability;
+  }
+
+  /** As the server's death without a word, with all that it has not handled yet, and its next life. */
+  async startAgain(): Promise<void> {
+    this.#rx = this.#tx = undefined;
+    this.#ipc.close();
+    this.#server.close();
+    this.#ipc = new Ipc({ runDir: this.#runDir, task: 'e'.repeat(32) });
+    this.#server = this.#newServer();
+    await this.serve();
+  }
+
+  /** The same, in the middle of the next driver's set-up. */
+  startAgainDuringSetUp(): void {
+    this.#dying = true;
+  }
+
+  /** False, and no answer at all, when the server is to die now. */
+  #accepts(): boolean {
+    if (!this.#dying) return true;
+    this.#dying = false;
+    this.#ipc.close();
+    setImmediate(() => void this.startAgain());
+    return false;
+  }
+
+  /** Receive buffers that the driver offers. */
+  get offered(): number {
+    return this.#rx?.queue.available() ?? 0;
+  }
+
+  #newServer(): DeviceServer {
+    return new DeviceServer(this.#host, {
       deviceId: DEVICE_ID_NET,
-      features: options.mac ? featureSet(NET_F_MAC) : featureSet(),
+      features: this.#mac ? featureSet(NET_F_MAC) : featureSet(),
       queues: [SIZE, SIZE],
-      config: Uint8Array.of(...(options.mac ?? new Uint8Array(6)), 0, 0, 0, 0),
+      config: Uint8Array.of(...(this.#mac ?? new Uint8Array(6)), 0, 0, 0, 0),
       dsMax: 2,
       name: 'far end',
       onConfigured: () => this.#configured(),
@@ -60,15 +112,8 @@ export class FarEnd implements FrameSink {
         this.#rx = this.#tx = undefined;
       },
       onKick: () => this.#pump.kick(),
+      accepts: () => this.#accepts(),
     });
-    this.slirp.start(this);
-    this.#pump.start();
-  }
-
-  /** A capability for the device. */
-  async serve(): Promise<Capability> {
-    const gate = await this.#host.ipc.serve(createGate());
-    return gate.export(this.#server.bindings);
   }
 
   #configured(): void {
@@ -121,6 +166,6 @@ export class FarEnd implements FrameSink {
     this.#pump.stop();
     this.slirp.close();
     this.#server.close();
-    this.#host.ipc.close();
+    this.#ipc.close();
   }
 }

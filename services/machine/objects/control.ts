@@ -1,22 +1,30 @@
 /** Object `control`: what the launcher shows about the machine. */
 import { type Binding, bind } from '#common/ipc/service';
+import { formatIpv4 } from '#common/wire/ipv4';
 import { MachineControl } from '../../../proto/gen/services.js';
 import type { Machine } from '../machine.ts';
 import { formatMac, type NicOptions, wireName } from '../options.ts';
+import type { WireLease } from '../wire.ts';
 
 /** The services of the gate `control`; `nics` are the options that the machine's NICs were made of, in order. */
 export function controlObject(machine: Machine, nics: readonly NicOptions[]): Binding[] {
   return [
     bind(MachineControl, {
       status: () => ({
-        nics: machine.nics.map(({ model, dma }, n) => ({
+        nics: machine.nics.map(({ model, dma, wire }, n) => ({
           model: model.name,
           mac: formatMac(nics[n]?.mac ?? new Uint8Array(6)),
           wire: wireName(nics[n]?.wire ?? { kind: '', target: '' }),
           ...model.counters,
           dmaFaults: dma.faults,
+          leases: (wire.leases?.() ?? []).map(leaseView),
         })),
       }),
     }),
   ];
+}
+
+function leaseView({ client, address }: WireLease): { mac: string; address: string } {
+  const bytes = Uint8Array.from({ length: 6 }, (_, n) => Math.floor(client / 2 ** (8 * (5 - n))) % 256);
+  return { mac: formatMac(bytes), address: formatIpv4(address) };
 }

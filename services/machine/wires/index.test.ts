@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { createWire, parseWire, parseWireOptions } from './index.ts';
-import { parseGuestForward, parseHost } from './options.ts';
+import {
+  formatHostForward,
+  parseGuestForward,
+  parseHost,
+  parseHostForward,
+  resolveForwards,
+} from './options.ts';
 import { testHost } from './testing/guest.ts';
 
 const DEFAULTS = { target: '', linkUp: true, originalTiming: false, startNow: false, loops: 1, record: '' };
@@ -44,6 +50,51 @@ describe('parseWire()', () => {
   });
 });
 
+describe('resolveForwards()', () => {
+  const forwards = ['10.0.2.100:80=web:8080', '10.0.2.101:80=192.0.2.1:80'].map(parseGuestForward);
+
+  it('looks names up and leaves addresses alone', async () => {
+    const asked: string[] = [];
+    const resolved = await resolveForwards(forwards, async (name) => {
+      asked.push(name);
+      return '192.0.2.7';
+    });
+    expect(asked).toEqual(['web']);
+    expect(resolved).toEqual([
+      { guestIp: 0x0a000264, guestPort: 80, hostIp: 0xc0000207, hostPort: 8080 },
+      { guestIp: 0x0a000265, guestPort: 80, hostIp: 0xc0000201, hostPort: 80 },
+    ]);
+  });
+
+  it('says which name is unknown', async () => {
+    const unknown = () => Promise.reject(Object.assign(new Error('no'), { code: 'ENOTFOUND' }));
+    await expect(resolveForwards(forwards, unknown)).rejects.toThrow(
+      'Cannot use --guest-forward 10.0.2.100:80=web:8080 as this host must know an IPv4 address of "web": ENOTFOUND',
+    );
+  });
+});
+
+describe('parseHostForward()', () => {
+  it.each([
+    ['8080=10.0.2.15:80', '127.0.0.1:8080=10.0.2.15:80'],
+    ['tcp:localhost:1=10.0.2.15:65535', '127.0.0.1:1=10.0.2.15:65535'],
+    ['udp:0.0.0.0:53=10.0.2.16:53', 'udp:0.0.0.0:53=10.0.2.16:53'],
+  ])('takes %s', (text, same) => {
+    expect(formatHostForward(parseHostForward(text))).toBe(same);
+  });
+
+  it.each([
+    ['8080', /must be \[udp:\]\[HOST:\]PORT=IP:PORT/],
+    ['8080=10.0.2.15', /must be \[udp:\]\[HOST:\]PORT=IP:PORT/],
+    ['0=10.0.2.15:80', /the host's port must be 1\.\.65535: current value is "0"/],
+    ['80=10.0.2.15:65536', /the guest's port must be 1\.\.65535/],
+    ['80=web:80', /the guest must be an IPv4 address: current value is "web"/],
+    ['web:80=10.0.2.15:80', /the host must be an IPv4 address or localhost/],
+  ])('refuses %s', (text, message) => {
+    expect(() => parseHostForward(text)).toThrow(message);
+  });
+});
+
 describe('parseHost()', () => {
   it('collects the addresses of a name', () => {
     const hosts = new Map<string, string[]>();
@@ -78,11 +129,9 @@ describe('parseGuestForward()', () => {
     ['10.0.2.100:80', /must be IP:PORT=HOST:PORT/],
     ['10.0.2.100=localhost:80', /must be IP:PORT=HOST:PORT/],
     ['host:80=localhost:80', /guest-side address must be an IPv4 address: current value is "host"/],
-    [
-      '10.0.2.100:80=example.org:80',
-      /host must be an IPv4 address or localhost: current value is "example.org"/,
-    ],
-    ['10.0.2.100:80=[::1]:80', /host must be an IPv4 address or localhost/],
+    ['10.0.2.100:80=10.0.2:80', /host must be an IPv4 address or a name: current value is "10.0.2"/],
+    ['10.0.2.100:80=a b:80', /host must be an IPv4 address or a name/],
+    ['10.0.2.100:80=[::1]:80', /host must be an IPv4 address or a name/],
     ['10.0.2.100:0=localhost:80', /guest-side port must be 1\.\.65535: current value is "0"/],
     ['10.0.2.100:80=localhost:65536', /host's port must be 1\.\.65535/],
     ['10.0.2.100:80=localhost:', /host's port must be 1\.\.65535/],

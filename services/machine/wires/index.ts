@@ -6,7 +6,15 @@ import { parseIpv4 } from '#common/wire/ipv4';
 import type { Wire } from '../wire.ts';
 import type { WireHost } from './host.ts';
 import { NoneWire } from './none.ts';
-import { type GuestForward, OptionError, parseGuestForward, parseHost, splitKeys } from './options.ts';
+import {
+  type GuestForward,
+  type HostForward,
+  OptionError,
+  parseGuestForward,
+  parseHost,
+  parseHostForward,
+  splitKeys,
+} from './options.ts';
 import { RecordingWire } from './recording.ts';
 import { ReplayWire } from './replay.ts';
 import { TapWire } from './tap.ts';
@@ -14,7 +22,7 @@ import { type InterfaceAddress, isInterfaceName } from './tap_interface.ts';
 import { UserWire } from './user/user_wire.ts';
 
 export type { LogLevel, WireHost } from './host.ts';
-export { type GuestForward, OptionError, splitKeys } from './options.ts';
+export { type GuestForward, OptionError, resolveForwards, splitKeys } from './options.ts';
 
 export type WireKind = 'user' | 'none' | 'pcap' | 'replay' | 'tap';
 
@@ -34,10 +42,12 @@ export interface WireSpec {
   readonly address?: InterfaceAddress;
 }
 
-/** Fixed names and guest-forwards of the lab: user wires take them. */
+/** Fixed names and forwards of the lab: user wires take them. */
 export interface WireOptions {
   readonly hosts: ReadonlyMap<string, readonly string[]>;
   readonly forwards: readonly GuestForward[];
+  /** Ports of the host lead to the first user wire: the others are made without. */
+  readonly hostForwards?: readonly HostForward[];
 }
 
 /** Keys that each kind takes, and whether it wants something behind a colon. */
@@ -117,8 +127,12 @@ function loopsOf(text: string, refuse: Refuse): number {
     : refuse('loop must be 1..999999999 or forever', text);
 }
 
-/** Parses the values of all `--host` and `--guest-forward` options. Throws `OptionError`. */
-export function parseWireOptions(hosts: readonly string[], forwards: readonly string[]): WireOptions {
+/** Parses the values of all `--host`, `--guest-forward` and `--host-forward` options. Throws `OptionError`. */
+export function parseWireOptions(
+  hosts: readonly string[],
+  forwards: readonly string[],
+  hostForwards: readonly string[] = [],
+): WireOptions {
   const names = new Map<string, string[]>();
   for (const text of hosts) parseHost(text, names);
   const parsed = forwards.map(parseGuestForward);
@@ -130,7 +144,7 @@ export function parseWireOptions(hosts: readonly string[], forwards: readonly st
       );
     }
   }
-  return { hosts: names, forwards: parsed };
+  return { hosts: names, forwards: parsed, hostForwards: hostForwards.map(parseHostForward) };
 }
 
 /** Makes the wire. Throws, with nothing left behind, when the host lacks something it needs. */

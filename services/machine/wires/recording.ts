@@ -8,7 +8,7 @@
 import { CAPTURE_BYTES, CaptureFile } from '#common/capture/file';
 import { INBOUND, OUTBOUND } from '#common/capture/pcapng';
 import type { Arena } from '#common/shm/arena';
-import type { Wire, WireEnd } from '../wire.ts';
+import type { Wire, WireEnd, WireLease } from '../wire.ts';
 import type { WireHost } from './host.ts';
 
 export class RecordingWire implements Wire, WireEnd {
@@ -64,6 +64,10 @@ export class RecordingWire implements Wire, WireEnd {
 
   poll(): boolean {
     return this.#inner.poll();
+  }
+
+  leases(): WireLease[] {
+    return this.#inner.leases?.() ?? [];
   }
 
   /** Idle is the time to write: who looks at the file then sees everything. */

@@ -7,7 +7,7 @@ import type { Handlers } from '#common/ipc/service';
 import { isRandomName } from '#common/shm/run_dir';
 import type { Broker } from '../../../proto/gen/services.js';
 import type { ScriptState } from '../parent.ts';
-import type { Task } from '../tasks.ts';
+import type { Task } from '../task.ts';
 import type { Launches } from './launches.ts';
 
 /** A gate that does not answer within this time serves nobody. */

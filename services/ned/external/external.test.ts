@@ -136,10 +136,10 @@ describe('launches', () => {
 describe('what a task asks for', () => {
   const SCRIPT = 'ld:start({ caps = { svr = ld:new_channel():svr() } }, "rom/vswitch")';
 
-  async function ask(component: FakeComponent): Promise<string> {
+  async function ask(component: FakeComponent, logTag = 'ixl'): Promise<string> {
     const parent = (await component.record).parent as Capability;
     const ipc = await component.ipc();
-    return (await ipc.client(Parent, parent).startTask({ argv: ['rom/ixl'], logTag: 'ixl' })).task;
+    return (await ipc.client(Parent, parent).startTask({ argv: ['rom/ixl'], logTag })).task;
   }
 
   it('is fetched once for each time; asked for anew, what runs is told to start again', async () => {
@@ -166,6 +166,19 @@ describe('what a task asks for', () => {
     await broker.component('ixl').record;
     await ask(vswitch);
     expect((await broker.component('ixl-2').record).name).toBe('ixl-2');
+  });
+
+  it('can have a number: a component of that name waits until it is asked for', async () => {
+    const broker = run(SCRIPT);
+    const vswitch = broker.component('vswitch');
+    await vswitch.record;
+    await eventually(async () => (await broker.control.status()).scriptState).toBe('serving');
+    const early = broker.component('ixl1');
+    await expect(broker.component('nosuch1').record).rejects.toThrow(
+      'the script starts no task of that name',
+    );
+    const task = await ask(vswitch, 'ixl1');
+    expect((await early.record).task).toBe(task);
   });
 });
 

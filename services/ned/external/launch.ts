@@ -1,6 +1,6 @@
 /** A launch: what `ld:start` has recorded under a name, and the tasks that were made of it. */
 import type { NamedCapabilities } from '../script.ts';
-import type { Task, TaskRequest } from '../tasks.ts';
+import type { Task, TaskRequest } from '../task.ts';
 import type { Instance } from './instance.ts';
 
 /** Who asked for a launch, if not the script: a life of a task. */

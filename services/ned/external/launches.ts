@@ -11,11 +11,15 @@ import { L4Error } from '#common/ipc/errors';
 import { stateFile } from '#common/shm/run_dir';
 import { SETTLE_MS, sweep } from '#common/shm/sweep';
 import { readProblem } from '#common/task/health';
+import { restartPolicy } from '#common/task/restart';
 import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
+import { byName } from '../lives.ts';
+import { freeName, nameOf } from '../names.ts';
 import type { ScriptState } from '../parent.ts';
 import type { NamedCapabilities } from '../script.ts';
-import { nameOf, type Starter, type Task, type TaskRecord, type TaskRequest, type Tasks } from '../tasks.ts';
+import type { Task, TaskRecord, TaskRequest } from '../task.ts';
+import type { Starter, Tasks } from '../tasks.ts';
 import { Instance, RESTART } from './instance.ts';
 import { type Asker, Launch } from './launch.ts';
 import { InstanceStore, type Stored } from './store.ts';
@@ -208,7 +212,8 @@ export class Launches implements Starter {
     if (launch) return launch.askedFor && !launch.wanted ? undefined : launch;
     const { script, isProgram } = this.#context;
     if (script.state === 'loading') return undefined;
-    if (script.state === 'serving' && isProgram(name)) return undefined;
+    // A task may ask for several of one program, by numbers: ixl, ixl1.
+    if (script.state === 'serving' && isProgram(name.replace(/\d+$/, ''))) return undefined;
     const why =
       script.state === 'failed'
         ? `the script failed: ${script.error}`
@@ -286,7 +291,7 @@ export class Launches implements Starter {
     }
     const request = requestOf(record);
     const task = tasks.create(record.name, request, record.task);
-    tasks.adopt(task, instance, { tag: record.logTag, color: record.logColor });
+    tasks.adopt(task, request, instance, { tag: record.logTag, color: record.logColor });
     say(`Ned: task '${record.name}' (process ${stored.pid} on ${stored.host}) goes on`);
     const launch = record.startedBy === '' ? undefined : this.#adoptAsked(record, request, task);
     this.#know(launch, task, instance);
@@ -309,16 +314,12 @@ export class Launches implements Starter {
 
   /** `curl`, `curl-2`, ...: neither another launch's nor another running task's. */
   #uniqueName(wanted: string): string {
-    const base = wanted || 'task';
     const taken = new Set(
       this.#context.tasks.all
         .filter((task) => task.running && !this.#isAdopted(task))
         .map(({ name }) => name),
     );
-    for (let i = 1; ; i++) {
-      const name = i === 1 ? base : `${base}-${i}`;
-      if (!taken.has(name) && !this.#launches.has(name)) return name;
-    }
+    return freeName(wanted, (name) => taken.has(name) || this.#launches.has(name));
   }
 
   #isAdopted(task: Task): boolean {
@@ -328,7 +329,7 @@ export class Launches implements Starter {
 
 /** What a launch was, as far as a running task's record tells it. */
 function requestOf(record: m.LaunchRecord): TaskRequest {
-  const { argv, environment, capabilities, memAlloc, logTag, logColor, debug, startedBy } = record;
+  const { argv, environment, capabilities, memAlloc, logTag, logColor, debug, startedBy, restart } = record;
   return {
     argv,
     environment,
@@ -337,6 +338,7 @@ function requestOf(record: m.LaunchRecord): TaskRequest {
     color: logColor,
     memAlloc: memAlloc as TaskRequest['memAlloc'],
     debug,
+    restart: restartPolicy(restart),
     ...(startedBy === '' ? {} : { startedBy }),
   };
 }
@@ -346,10 +348,6 @@ function isRenewal({ asker, tasks, request }: Launch, { task, life }: Asker): bo
   if (request.startedBy === undefined) return false;
   const sameLife = asker ? asker.task === task && asker.life === life : request.startedBy === task.id;
   return !sameLife || tasks.every(({ running }) => !running);
-}
-
-function byName(a: m.INamedCapability, b: m.INamedCapability): number {
-  return (a.name ?? '') < (b.name ?? '') ? -1 : 1;
 }
 
 function checkVersion({ version, task }: m.FetchRequest): void {

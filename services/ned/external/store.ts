@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { isRandomName, stateFile } from '#common/shm/run_dir';
 import { l4lab as m } from '../../../proto/gen/messages.js';
-import type { TaskRecord } from '../tasks.ts';
+import type { TaskRecord } from '../task.ts';
 import type { InstanceFacts } from './instance.ts';
 
 export interface Stored extends InstanceFacts {

@@ -8,6 +8,8 @@ interface Launch {
   capabilities: { name: string; id: bigint; rights: bigint; server: boolean }[];
   log: bigint;
   default_tag: boolean;
+  restart?: string;
+  functions: string[];
   debug: bigint;
   where: string;
 }
@@ -71,6 +73,16 @@ describe('Loader:start()', () => {
       6n,
     ]);
     expect(host.output).toBe('2\n');
+  });
+
+  it('passes the restart policy and the names of functions', async () => {
+    const source = `ld:start({ restart = "always", caps = { b = function() return L4.Env.icu end, a = L4.Env.icu } }, "rom/x")
+      ld:start({}, "rom/x")`;
+    const found = await launches(source);
+    expect(found.map(({ restart, functions }) => [restart, Object.values(functions)])).toEqual([
+      ['always', ['b']],
+      [undefined, []],
+    ]);
   });
 
   it('makes namespaces of plain tables', async () => {
@@ -141,6 +153,11 @@ describe('Loader:start()', () => {
       'ld:start({ caps = { ["123456789012345678"] = L4.Env.icu } }, "rom/x")',
       "Capability name '123456789012345678' too long",
     ],
+    [
+      'ld:start({ restart = "sometimes" }, "rom/x")',
+      'Cannot start rom/x as restart must be "no", "on-failure" or "always": current value is "sometimes"',
+    ],
+    ['ld:start({ restart = true }, "rom/x")', 'current value is true'],
     ['ld:start({ mem = 5 }, "rom/x")', "error: capability expected 'mem'"],
     ['ld:start({ log = 5 }, "rom/x")', "error: capability expected 'log'"],
     ['ld:start(nil, "rom/x")', "bad argument #1 to 'start'"],

@@ -109,6 +109,7 @@ function ned.serve(cap)
     if not event then return end
     if event.kind == "exit" then
       ned.run_exit_handler(event.task, event.code, event.again)
+      if not event.again then ned.forget_launch(event.task) end
     elseif event.kind == "prepare" then
       ned.prepare(event.task)
     elseif event.kind == "command" then

@@ -10,7 +10,7 @@ local PROTO_LOG = -13
 local SERVER_RIGHTS = 0xef
 local MAX_NAME = 16
 
--- Tables of capabilities with functions, by the ids of their tasks.
+-- Tables of capabilities with functions, by the ids of tasks that may be started again.
 local launches = {}
 
 local App_env = {}
@@ -68,25 +68,25 @@ function App_env:log_capability(program)
   return factory:create(PROTO_LOG, tag, color, table.unpack(log, 3)), not explicit
 end
 
--- Names of the capabilities whose values are given at each start of the task (external loading).
-local function late_functions(caps)
+-- Names of the capabilities that are functions: they are evaluated for each start of the task.
+local function names_of_functions(caps)
   local names = {}
-  if not ned.late_functions then return names end
   for name, value in pairs(caps) do
-    if type(name) == "string" and type(value) == "function" then names[#names + 1] = name end
+    if type(name) == "string" and type(value) == "function" then names[#names + 1] = name:sub(1, MAX_NAME) end
   end
   table.sort(names)
   return names
 end
 
--- Named capabilities for the record, in the order of their names.
-local function named_capabilities(caps, late)
+-- Named capabilities for the record, in the order of their names: values, functions, or all.
+local function named_capabilities(caps, values, functions)
   local names, list = {}, {}
   for name, value in pairs(caps) do
-    local is_late = ned.late_functions and type(value) == "function"
+    local wanted = values
+    if type(value) == "function" then wanted = functions end
     if type(name) == "string" then
-      if is_late == (late == true) then names[#names + 1] = name end
-    elseif not late then ned.warn("entry [%s] of caps is skipped as names of capabilities are strings", tostring(name)) end
+      if wanted then names[#names + 1] = name end
+    elseif values then ned.warn("entry [%s] of caps is skipped as names of capabilities are strings", tostring(name)) end
   end
   table.sort(names)
   for _, name in ipairs(names) do
@@ -140,6 +140,16 @@ local function command_line(...)
   return argv, environment
 end
 
+local POLICIES = { no = true, ["on-failure"] = true, always = true }
+
+-- Whether the task is started again when it has ended: a string, or nil.
+local function restart_policy(env, program)
+  local policy = rawget(env, "restart")
+  if policy == nil or POLICIES[policy] then return policy end
+  local text = type(policy) == "string" and '"' .. policy .. '"' or tostring(policy)
+  ned.fail('Cannot start %s as restart must be "no", "on-failure" or "always": current value is %s', program, text)
+end
+
 function App_env:start(...)
   if getmetatable(self) ~= App_env then ned.fail("method called with incompatible object") end
   local argv, environment = command_line(...)
@@ -148,14 +158,15 @@ function App_env:start(...)
   for _, key in ipairs { "mem", "factory", "rm_fab", "scheduler", "dbg_events", "ns_fab", "log_fab" } do
     need_cap(self, key, lookup(self, key))
   end
+  local restart = restart_policy(self, argv[1])
   local log, default_tag = self:log_capability(argv[1])
   local mem = lookup(self, "mem")
-  local functions = late_functions(caps)
-  local id, problem = host("start", {
+  local id, problem, keep = host("start", {
     argv = argv,
-    functions = functions,
+    functions = names_of_functions(caps),
+    restart = restart,
     environment = environment,
-    capabilities = named_capabilities(caps),
+    capabilities = named_capabilities(caps, true, not ned.late_functions),
     log = (ned.cap_id(log)),
     default_tag = default_tag or false,
     mem = mem and (ned.cap_id(mem)) or nil,
@@ -163,16 +174,19 @@ function App_env:start(...)
     where = ned.where(),
   })
   ned.check_result(id, problem)
-  if #functions > 0 then launches[id] = caps end
+  if keep then launches[id] = caps end
   return ned.new_task(id)
 end
 
 -- Evaluates the functions of a launch for one start of it.
 function ned.prepare(id)
-  local ok, list = xpcall(named_capabilities, ned.describe_error, launches[id] or {}, true)
+  local ok, list = xpcall(named_capabilities, ned.describe_error, launches[id] or {}, false, true)
   if ok then host("prepared", list)
   else host("prepared", {}, list.text) end
 end
+
+-- The task will not be started again.
+function ned.forget_launch(id) launches[id] = nil end
 
 -- In the original this refers to something that does not exist, and fails.
 function App_env:set_ns()

@@ -7,7 +7,7 @@
 import type { Memory } from '#common/memory';
 import { DeviceQueue } from '#common/virtio/device_queue';
 import type { RingError } from '#common/virtio/errors';
-import { F_INDIRECT_DESC, F_VERSION_1, featureSet } from '#common/virtio/features';
+import { F_INDIRECT_DESC, F_VERSION_1, featureSet, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import {
   DESC_F_NEXT,
   DESC_F_WRITE,
@@ -18,7 +18,7 @@ import {
 } from '#common/virtio/layout';
 import { Regions } from '#common/virtio/regions';
 import type { Fabric } from '../fabric.ts';
-import { SCRATCH_BYTES, VirtioPort } from '../virtio_port.ts';
+import { SCRATCH_BYTES, VirtioPort, type VirtioPortOptions } from '../virtio_port.ts';
 
 export const SLOT = 2048;
 /** Bytes of memory of each client. */
@@ -75,6 +75,13 @@ export interface ClientOptions {
   readonly nic?: boolean;
   readonly offset?: number;
   readonly mute?: boolean;
+  /** Numbers of further features that the client has negotiated. */
+  readonly features?: readonly number[];
+  readonly mtu?: number;
+  /** Bytes of each buffer slot; `size` of them twice must fit CLIENT_BYTES. */
+  readonly slot?: number;
+  /** Makes the port under test; default: a VirtioPort. */
+  readonly makePort?: (options: VirtioPortOptions) => VirtioPort;
 }
 
 /** What the ports of a test share. */
@@ -91,8 +98,11 @@ export class MockClient {
   readonly errors: RingError[] = [];
   interrupts = 0;
   invalid = 0;
+  /** Rules that offload headers broke. */
+  readonly reasons: string[] = [];
   readonly #memory: Memory;
   readonly #slots: number;
+  readonly #slot: number;
   #nextTx = 0;
   #nextRx = 0;
 
@@ -102,11 +112,14 @@ export class MockClient {
     const txAt = base + queueBytes(size);
     this.rx = new Ring(lab.memory, layoutQueue(size, base));
     this.tx = new Ring(lab.memory, layoutQueue(size, txAt));
+    this.#slot = options.slot ?? SLOT;
     this.#slots = Math.ceil((txAt + queueBytes(size)) / SLOT) * SLOT + (options.offset ?? 0);
     const regions = new Regions(2);
     regions.add(base, CLIENT_BYTES, base, true);
-    const features = featureSet(F_VERSION_1, F_INDIRECT_DESC);
-    this.port = new VirtioPort({
+    const merge = options.mergeable === true ? [NET_F_MRG_RXBUF] : [];
+    const features = featureSet(F_VERSION_1, F_INDIRECT_DESC, ...merge, ...(options.features ?? []));
+    const { makePort = (port) => new VirtioPort(port) } = options;
+    this.port = makePort({
       number: number,
       nic: options.nic ?? false,
       mute: options.mute ?? false,
@@ -118,19 +131,20 @@ export class MockClient {
         interrupt: () => {
           this.interrupts += 1;
         },
-        invalidRequest: () => {
+        invalidRequest: (why) => {
           this.invalid += 1;
+          if (why !== undefined) this.reasons.push(why);
         },
       },
     });
     const rx = new DeviceQueue(lab.memory, this.rx.layout, features, regions, 'rx');
     const tx = new DeviceQueue(lab.memory, this.tx.layout, features, regions, 'tx');
-    this.port.start(rx, tx, options.mergeable ?? false);
+    this.port.start(rx, tx, features, options.mtu);
   }
 
   /** Offset of slot `i`; RX slots come first, then as many TX slots. */
   slot(i: number): number {
-    return this.#slots + i * SLOT;
+    return this.#slots + i * this.#slot;
   }
 
   /** Offers a receive chain with pieces of these lengths. */
@@ -147,7 +161,7 @@ export class MockClient {
   }
 
   /** Sends header and frame in pieces that end after each of `cuts` bytes (header included). */
-  send(frame: Uint8Array, cuts: readonly number[] = [], header = new Uint8Array(HEADER)): void {
+  send(frame: Uint8Array, cuts: readonly number[] = [], header: Uint8Array = new Uint8Array(HEADER)): void {
     const { size } = this.tx.layout;
     const bytes = new Uint8Array([...header, ...frame]);
     const head = this.#nextTx;
@@ -174,18 +188,15 @@ export class MockClient {
   }
 
   #collect(head: number, length: number): Uint8Array {
-    const bytes: number[] = [];
+    const bytes = new Uint8Array(length);
     const { desc } = this.rx.layout;
-    for (
-      let i = head;
-      bytes.length < length;
-      i = this.#memory.u16[(desc + i * DESC_SIZE + 14) / 2] as number
-    ) {
-      const len = this.#memory.u32[(desc + i * DESC_SIZE + 8) / 4] as number;
-      const at = this.slot(i);
-      bytes.push(...this.#memory.u8.subarray(at, at + Math.min(len, length - bytes.length)));
+    let done = 0;
+    for (let i = head; done < length; i = this.#memory.u16[(desc + i * DESC_SIZE + 14) / 2] as number) {
+      const len = Math.min(this.#memory.u32[(desc + i * DESC_SIZE + 8) / 4] as number, length - done);
+      bytes.set(this.#memory.u8.subarray(this.slot(i), this.slot(i) + len), done);
+      done += len;
     }
-    return Uint8Array.from(bytes);
+    return bytes;
   }
 }
 

@@ -41,6 +41,14 @@ export class DhcpLeases {
     return this.#entries.length;
   }
 
+  /** All leases that have not expired, by address; offers are none. */
+  leased(): { readonly client: number; readonly address: number }[] {
+    return this.#entries.flatMap((entry) => {
+      const { client, address } = entry;
+      return client === undefined || entry.offered || this.#isFree(entry) ? [] : [{ client, address }];
+    });
+  }
+
   /** The address that `client` has or had last. */
   of(client: number): number | undefined {
     return this.#byClient.get(client)?.address;

@@ -12,6 +12,7 @@ import { BOOTREPLY, BOOTREQUEST, DHCP_OPTION, DHCP_TYPE, type DhcpMessage } from
 import { dhcpType, optionU32, textOption, u8Option, u32Option } from '#common/wire/dhcp_options';
 import { formatMac } from '#common/wire/ethernet';
 import { formatIpv4 } from '#common/wire/ipv4';
+import type { WireLease } from '../../wire.ts';
 import { type Clock, DhcpLeases } from './dhcp_leases.ts';
 import type { UserNetwork } from './network.ts';
 
@@ -34,6 +35,11 @@ export class DhcpServer {
     this.#network = network;
     this.#warn = warn;
     this.#leases = new DhcpLeases(poolOf(network, new Set(taken)), now);
+  }
+
+  /** What is leased now, by address. */
+  leases(): WireLease[] {
+    return this.#leases.leased();
   }
 
   /** The reply to a well-formed message; undefined when there is none to give. */

@@ -28,6 +28,7 @@ import {
 import { checkIpv6, IPV6 } from '#common/wire/ipv6';
 import { checkTcp } from '#common/wire/tcp';
 import { checkUdp, UDP, udpChecksumOk, udpDestination } from '#common/wire/udp';
+import type { WireLease } from '../../wire.ts';
 import type { Clock } from './dhcp_leases.ts';
 import { DhcpServer } from './dhcp_server.ts';
 import { type Forwards, FRAGMENT, NO_SUCH_PORT } from './forwards.ts';
@@ -87,6 +88,11 @@ export class GuestSide {
     this.#forwards = forwards;
     this.#replies = replies;
     this.#warn = warn;
+  }
+
+  /** What its DHCP server has leased. */
+  leases(): WireLease[] {
+    return this.#dhcp.leases();
   }
 
   /** Decides on a frame of the guest: `PASS`, `DONE`, `RESOLVES`, or the index of the forward that `translate` is to be called for. */

@@ -72,6 +72,15 @@ export interface LibSlirp {
   pollfdsFill(slirp: number, timeout: number, addPoll: number, opaque: number): void;
   pollfdsPoll(slirp: number, error: number, getRevents: number, opaque: number): void;
   handleTimer(slirp: number, id: number, opaque: number): void;
+  /** Addresses are struct in_addr by value: a 32-bit word whose bytes are in network order. Returns 0 or -1. */
+  addHostForward(
+    slirp: number,
+    udp: number,
+    hostIp: number,
+    hostPort: number,
+    guestIp: number,
+    guestPort: number,
+  ): number;
 }
 
 let loaded: LibSlirp | undefined;
@@ -100,6 +109,14 @@ function load(): LibSlirp {
     input: library.func('slirp_input', 'void', [POINTER, POINTER, 'int']),
     pollfdsFill: library.func('slirp_pollfds_fill', 'void', [POINTER, POINTER, POINTER, POINTER]),
     pollfdsPoll: library.func('slirp_pollfds_poll', 'void', [POINTER, 'int', POINTER, POINTER]),
+    addHostForward: library.func('slirp_add_hostfwd', 'int', [
+      POINTER,
+      'int',
+      'uint32_t',
+      'int',
+      'uint32_t',
+      'int',
+    ]),
     handleTimer: library.func('slirp_handle_timer', 'void', [POINTER, 'int', POINTER]),
   };
 }

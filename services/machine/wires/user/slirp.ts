@@ -7,6 +7,7 @@
  */
 
 import type { Arena } from '#common/shm/arena';
+import type { HostForward } from '../options.ts';
 import { EpollSet } from './epoll_set.ts';
 import {
   callTimer,
@@ -92,6 +93,14 @@ export class Slirp {
   /** Descriptors that slirp waits for. */
   get sockets(): number {
     return this.#set.size;
+  }
+
+  /** Listens on a port of the host for a guest. False: the host does not let us. */
+  forwardHost({ udp, hostIp, hostPort, guestIp, guestPort }: HostForward): boolean {
+    this.#needFill = true;
+    const words = [hostIp, guestIp].map(networkOrder) as [number, number];
+    const [host, guest] = words;
+    return this.#lib.addHostForward(this.#instance, udp ? 1 : 0, host, hostPort, guest, guestPort) === 0;
   }
 
   /** Hands slirp a frame from the guest. May call `frame` at once. */
@@ -234,6 +243,13 @@ export class Slirp {
     timer.expires = expires;
     if (expires < this.#deadline) this.#deadline = expires;
   }
+}
+
+/** The word whose bytes in memory are the address in network order. */
+function networkOrder(address: number): number {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(address);
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, 1)[0] as number;
 }
 
 /** slirp's cap: it asks for a look every second even when no timer of its own runs. */

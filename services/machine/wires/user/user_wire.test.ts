@@ -7,9 +7,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DHCP_OPTION } from '#common/wire/dhcp';
 import { optionAddresses } from '#common/wire/dhcp_options';
 import { DNS_TYPE, rcodeOf } from '#common/wire/dns';
-import { formatIpv4, parseIpv4 } from '#common/wire/ipv4';
-import { type GuestForward, parseGuestForward } from '../options.ts';
-import { TestGuest, testHost, udpOf } from '../testing/guest.ts';
+import { formatIpv4, IP_PROTOCOL, parseIpv4 } from '#common/wire/ipv4';
+import { udpSource } from '#common/wire/udp';
+import { type GuestForward, parseGuestForward, parseHostForward } from '../options.ts';
+import { packetOf, TestGuest, testHost, udpOf } from '../testing/guest.ts';
 import { tcpRequest } from '../testing/guest_tcp.ts';
 import { UserWire } from './user_wire.ts';
 
@@ -26,10 +27,18 @@ let guest: TestGuest;
 let host: ReturnType<typeof testHost>;
 let wire: UserWire;
 
-function start(forwards: readonly string[], hosts: [string, string[]][] = []): void {
+function start(
+  forwards: readonly string[],
+  hosts: [string, string[]][] = [],
+  hostForwards: readonly string[] = [],
+): void {
   host = testHost();
   wire = new UserWire(
-    { hosts: new Map(hosts), forwards: forwards.map((text): GuestForward => parseGuestForward(text)) },
+    {
+      hosts: new Map(hosts),
+      forwards: forwards.map((text): GuestForward => parseGuestForward(text)),
+      hostForwards: hostForwards.map(parseHostForward),
+    },
     host,
   );
   guest = new TestGuest(host, wire);
@@ -66,6 +75,7 @@ describe('UserWire', () => {
     expect(formatIpv4(lease.yiaddr)).toBe('10.0.2.15');
     expect(optionAddresses(lease, DHCP_OPTION.ROUTER).map(formatIpv4)).toEqual(['10.0.2.2']);
     expect(optionAddresses(lease, DHCP_OPTION.DNS_SERVER).map(formatIpv4)).toEqual(['10.0.2.3']);
+    expect(wire.leases()).toEqual([{ client: 0x52_54_00_12_34_56, address: guest.ip }]);
     expect(await guest.ping(GATEWAY, Buffer.from('hello'))).toEqual(new Uint8Array(Buffer.from('hello')));
     expect(host.lines).toEqual([]);
   });
@@ -130,6 +140,34 @@ describe('UserWire', () => {
     start([]);
     const { bytes } = await get('/direct', GATEWAY, 54_000, port);
     expect(bytes.toString()).toContain('you asked for /direct');
+  });
+
+  it('leads a UDP port of the host to a guest and its answer back', async () => {
+    const probe = createSocket('udp4');
+    await new Promise<void>((resolve) => probe.bind(0, '127.0.0.1', resolve));
+    const { port: free } = probe.address();
+    await new Promise<void>((resolve) => probe.close(() => resolve()));
+    start([], [], [`udp:${free}=10.0.2.15:7`]);
+    const client = createSocket('udp4');
+    const answer = new Promise<string>((resolve) => client.on('message', (data) => resolve(`${data}`)));
+    const seen = guest.exchange(
+      'UDP',
+      () => client.send('hello', free, '127.0.0.1'),
+      (frame) => (packetOf(frame)?.protocol === IP_PROTOCOL.UDP ? packetOf(frame) : undefined),
+    );
+    const { source, payload } = await seen;
+    expect([formatIpv4(source), Buffer.from(payload.subarray(8)).toString()]).toEqual(['10.0.2.2', 'hello']);
+    guest.sendUdp(GATEWAY, 7, udpSource(payload, 0), Buffer.from('welcome'));
+    expect(await answer).toBe('welcome');
+    client.close();
+  });
+
+  it('says which port of the host is taken, and the wire can be made without', () => {
+    const taken = parseHostForward(`${port}=10.0.2.15:80`);
+    expect(() => new UserWire({ hosts: new Map(), forwards: [], hostForwards: [taken] }, testHost())).toThrow(
+      new RegExp(`Cannot use --host-forward 127.0.0.1:${port}=10.0.2.15:80 as .* must be free`),
+    );
+    start([]);
   });
 
   it('keeps frames while the NIC is full and loses none', async () => {

@@ -9,11 +9,12 @@
  */
 
 import type { Arena } from '#common/shm/arena';
-import type { Wire, WireEnd } from '../../wire.ts';
+import type { Wire, WireEnd, WireLease } from '../../wire.ts';
 import { FdWatch } from '../fd_watch.ts';
 import { FrameRing, MAX_SLOT_FRAME } from '../frame_ring.ts';
 import type { WireHost } from '../host.ts';
 import { memcpy } from '../libc.ts';
+import { formatHostForward, type HostForward } from '../options.ts';
 import { type ForwardRule, Forwards } from './forwards.ts';
 import { DONE, GuestSide, PASS, RESOLVES } from './guest_side.ts';
 import { libslirp } from './libslirp.ts';
@@ -32,6 +33,7 @@ const HOLD = 256;
 export interface UserOptions {
   readonly hosts: ReadonlyMap<string, readonly string[]>;
   readonly forwards: readonly ForwardRule[];
+  readonly hostForwards?: readonly HostForward[];
 }
 
 export class UserWire implements Wire {
@@ -73,12 +75,30 @@ export class UserWire implements Wire {
       notify: () => this.#wakeIfAsleep(),
       log: host.log,
     });
+    this.#listen(options.hostForwards ?? []);
     this.#watch = new FdWatch(this.#slirp.pollFd, () => this.#wake());
+  }
+
+  /** Throws, with nothing left behind, when a port of the host cannot be had. */
+  #listen(forwards: readonly HostForward[]): void {
+    const refused = forwards.find((forward) => !this.#slirp.forwardHost(forward));
+    if (refused === undefined) return;
+    this.#slirp.close();
+    this.#ring.close();
+    this.#arena.unmap(this.#scratch, MAX_FRAME_FROM_GUEST);
+    throw new Error(
+      `Cannot use --host-forward ${formatHostForward(refused)} as the host's address and port must be free and allowed: ` +
+        `is another program listening there (ss -lntup), is ${refused.hostPort} below 1024?`,
+    );
   }
 
   /** Frames for the guest that found no room; the log has them too. */
   get dropped(): number {
     return this.#dropped;
+  }
+
+  leases(): WireLease[] {
+    return this.#guestSide.leases();
   }
 
   connect(end: WireEnd, wake: () => void): void {

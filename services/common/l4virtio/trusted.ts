@@ -1,8 +1,8 @@
-/** Option `-d`: the only dataspaces that clients may register (F4.4). */
+/** Option `-d` of virtual network devices: the only dataspaces that clients may register (F4.4). */
 import { L4Error } from '#common/ipc/errors';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import type { TaskEnv } from '#common/task/env';
-import { Dataspace } from '../../proto/gen/services.js';
+import { Dataspace } from '../../../proto/gen/services.js';
 
 /**
  * Looks the named capabilities up; a client's dataspace is accepted when it is one of them, with the same rights.

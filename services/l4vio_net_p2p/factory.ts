@@ -1,0 +1,34 @@
+/** The object behind `svr`: `create(0, ...)` makes a port. */
+import { L4Error, toL4Error } from '#common/ipc/errors';
+import type { Gate } from '#common/ipc/gate';
+import type { Handlers } from '#common/ipc/service';
+import type { Factory } from '../../proto/gen/services.js';
+import { parsePortArguments } from './factory_args.ts';
+import type { Link } from './link.ts';
+
+const PORT = 0;
+
+/** What is refused is said to the caller and in the log, in the same words. */
+export function factoryHandlers(
+  gate: Gate,
+  link: Link,
+  log: (line: string) => void,
+): Handlers<typeof Factory> {
+  return {
+    create: ({ type, arguments: args }, { task }) => {
+      try {
+        if (type !== PORT) {
+          throw new L4Error(
+            'EINVAL',
+            `Cannot create object as its type must be ${PORT} (port): current value is ${type}`,
+            { code: 'P2P_OBJECT_TYPE' },
+          );
+        }
+        return { object: link.createPort(gate, parsePortArguments(args, log), task) };
+      } catch (err) {
+        log(toL4Error(err).message);
+        throw err;
+      }
+    },
+  };
+}

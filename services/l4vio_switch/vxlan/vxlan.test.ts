@@ -1,0 +1,254 @@
+/** Two and three switches joined by real UDP sockets on loopback; each has an address of 127.0.0.0/8. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { DROP } from '#common/capture/drop_reasons';
+import { Arena } from '#common/shm/arena';
+import { UdpSocket } from '#common/udp/socket';
+import { ethernet, type MockClient } from '#common/vnet/testing/mock_client';
+import { MockSwitch, mockBytes } from '../testing/mock_switch.ts';
+import type { VlanSpec } from '../vlan.ts';
+import { finishVxlan, newDraft, setVxlan, type VxlanSpec } from './spec.ts';
+import { Vtep } from './vtep.ts';
+import { VxlanPort } from './vxlan_port.ts';
+
+const MAX_PORTS = 4;
+const TUNNEL = 3;
+const LOCAL = 0x7f0a0000;
+
+/** The arguments of a port, as a script writes them. */
+function spec(...words: string[]): VxlanSpec {
+  const draft = newDraft();
+  for (const word of words) {
+    const [key = '', value = ''] = word.split('=');
+    setVxlan(draft, key, value);
+  }
+  return finishVxlan(draft);
+}
+
+let cleanups: (() => void)[] = [];
+
+/** A switch with clients on ports 0 and 1 and a VXLAN port, at address 127.10.0.`host`. */
+class Site {
+  readonly lab: MockSwitch;
+  readonly vtep: Vtep;
+  readonly tunnel: VxlanPort;
+  readonly clients: MockClient[];
+  readonly arena = new Arena(256 * 2 ** 20);
+  wake: () => void = () => {};
+
+  constructor(
+    host: number,
+    port: number,
+    remotes: number[],
+    options: { vni?: number; vlan?: VlanSpec } = {},
+  ) {
+    const { arena } = this;
+    arena.mapPrivate(mockBytes(MAX_PORTS));
+    this.lab = new MockSwitch(MAX_PORTS, undefined, arena);
+    this.clients = [this.lab.add(), this.lab.add()];
+    for (const client of this.clients) for (let n = 0; n < 64; n++) client.give();
+    this.vtep = new Vtep(arena, LOCAL + host, port, () => this.wake());
+    this.tunnel = new VxlanPort({
+      number: TUNNEL,
+      spec: spec(`vni=${options.vni ?? 42}`, ...remotes.map((remote) => `remote=127.10.0.${remote}:${port}`)),
+      trunk: options.vlan?.trunk !== undefined,
+      arena,
+      scratch: arena.mapPrivate(4096),
+      fabric: this.lab.forwarder,
+      vtep: this.vtep,
+      dropped: (reason) => this.lab.forwarder.counters.dropped(TUNNEL, reason),
+    });
+    this.lab.forwarder.connect(TUNNEL, this.tunnel, options.vlan ?? {});
+    this.tunnel.open();
+    cleanups.push(() => this.vtep.close());
+  }
+
+  send(client: number, ...frames: Uint8Array[]): void {
+    for (const frame of frames) this.clients[client]?.send(frame);
+    this.lab.run(this.clients[client] as MockClient);
+  }
+
+  /** Switches what has come through the tunnel, as soon as something has. */
+  async arrived(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.wake = resolve;
+      this.tunnel.enableNotifications();
+    });
+    this.lab.scheduler.activate(TUNNEL);
+    while (this.lab.scheduler.poll());
+  }
+
+  /** What a client got, without headers. */
+  got(client: number): string[] {
+    return (this.clients[client]?.received() ?? []).map((bytes) =>
+      Buffer.from(bytes.subarray(12)).toString('hex'),
+    );
+  }
+
+  dropped(reason: number): number {
+    return this.lab.forwarder.counters.droppedFor(TUNNEL, reason);
+  }
+}
+
+const hex = (...frames: Uint8Array[]) => frames.map((frame) => Buffer.from(frame).toString('hex'));
+let nextPort = 20_000 + Math.floor(Math.random() * 20_000);
+const freshPort = () => nextPort++;
+
+afterEach(() => {
+  for (const clean of cleanups) clean();
+  cleanups = [];
+});
+
+describe('VxlanPort', () => {
+  it('carries frames between switches unchanged and learns where stations are', async () => {
+    const port = freshPort();
+    const [a, b, c] = [new Site(1, port, [2, 3]), new Site(2, port, [1, 3]), new Site(3, port, [1, 2])];
+    const hello = ethernet(20, 10, { length: 1400 });
+    a.send(0, hello);
+    await Promise.all([b.arrived(), c.arrived()]);
+    expect([a.got(1), b.got(0), b.got(1), c.got(0)]).toEqual([
+      hex(hello),
+      hex(hello),
+      hex(hello),
+      hex(hello),
+    ]);
+
+    const answer = ethernet(10, 20, { length: 60 });
+    b.send(1, answer);
+    await a.arrived();
+    expect([a.got(0), a.got(1)]).toEqual([hex(answer), []]);
+    // The third switch neither got the answer, nor did anybody send what came from one remote to another.
+    const marker = ethernet(-1, 11);
+    a.send(1, marker);
+    await Promise.all([b.arrived(), c.arrived()]);
+    expect([c.got(0), b.got(0), a.got(0)]).toEqual([hex(marker), hex(marker), hex(marker)]);
+    expect(b.tunnel.stations.size).toBe(2);
+  });
+
+  it('keeps networks with different ids apart on one socket', async () => {
+    const port = freshPort();
+    const [a, b] = [new Site(1, port, [2]), new Site(2, port, [1], { vni: 43 })];
+    a.send(0, ethernet(-1, 10));
+    await b.arrived();
+    expect([b.got(0), b.vtep.counters.strangers]).toEqual([[], 1]);
+  });
+
+  it('believes only its remotes, and counts what it does not take', async () => {
+    const port = freshPort();
+    const site = new Site(1, port, [2]);
+    const datagrams: [number, Uint8Array][] = [
+      [9, Uint8Array.of(8, 0, 0, 0, 0, 0, 42, 0, ...ethernet(-1, 10))],
+      [2, Uint8Array.of(0, 0, 0, 0, 0, 0, 42, 0, ...ethernet(-1, 10))],
+      [2, Uint8Array.of(8, 0, 0)],
+      [2, Uint8Array.of(8, 0, 0, 0, 0, 0, 42, 0, ...ethernet(-1, 10, { length: 13 }))],
+      [2, Uint8Array.of(8, 0, 0, 0, 0, 0, 42, 0, ...ethernet(-1, 10, { vlan: 7 }))],
+      [2, Uint8Array.of(0xff, 1, 2, 3, 0, 0, 42, 99, ...ethernet(-1, 10))],
+    ];
+    for (const [host, bytes] of datagrams) {
+      const sender = new UdpSocket(site.arena, { address: LOCAL + host, port: 0 });
+      const slot = sender.slot();
+      site.arena.u8.set(bytes, slot);
+      sender.send(slot, bytes.length, LOCAL + 1, port);
+      sender.flush();
+      sender.close();
+      await site.arrived();
+    }
+    // Reserved bits are ignored: the last one counts.
+    expect(site.got(0)).toEqual(hex(ethernet(-1, 10)));
+    expect([DROP.FILTER, DROP.TOO_SHORT, DROP.VLAN].map((reason) => site.dropped(reason))).toEqual([1, 1, 1]);
+    expect(site.vtep.counters.strangers).toBe(2);
+  });
+
+  it('carries tags on a trunk, and stations of two VLANs are two', async () => {
+    const port = freshPort();
+    const trunk = { vlan: { trunk: 'all' } } as const;
+    const [a, b] = [new Site(1, port, [2], trunk), new Site(2, port, [1], trunk)];
+    const [seven, eight] = [ethernet(-1, 10, { vlan: 7 }), ethernet(-1, 10, { vlan: 8 })];
+    a.lab.forwarder.vlans.configure(0, { trunk: 'all' });
+    b.lab.forwarder.vlans.configure(1, { access: 7 });
+    a.send(0, seven, eight);
+    await b.arrived();
+    expect(b.got(1)).toEqual([
+      Buffer.from([...seven.subarray(0, 12), ...seven.subarray(16)]).toString('hex'),
+    ]);
+    expect(b.tunnel.stations.size).toBe(2);
+  });
+
+  it('drops frames that no datagram takes, with the reason, and goes on', async () => {
+    const port = freshPort();
+    const [a, b] = [new Site(1, port, [2]), new Site(2, port, [1])];
+    const cuts = [2000, 4000, 6000, 8000];
+    a.clients[0]?.send(ethernet(-1, 10, { length: 9465 }), cuts);
+    const small = ethernet(-1, 10, { length: 64 });
+    a.send(0, small);
+    await b.arrived();
+    expect([b.got(0), a.dropped(DROP.TOO_LONG)]).toEqual([hex(small), 1]);
+  });
+
+  it('hands the socket to the next port when the one that polls goes', async () => {
+    const port = freshPort();
+    const [a, b] = [new Site(1, port, [2]), new Site(2, port, [1])];
+    const other = new VxlanPort({
+      number: 2,
+      spec: spec('vni=7', `remote=127.10.0.1:${port}`),
+      trunk: false,
+      arena: b.arena,
+      scratch: b.arena.mapPrivate(4096),
+      fabric: b.lab.forwarder,
+      vtep: b.vtep,
+      dropped: () => {},
+    });
+    other.open();
+    b.tunnel.close();
+    const second = new VxlanPort({
+      number: 2,
+      spec: spec('vni=7', `remote=127.10.0.2:${port}`),
+      trunk: false,
+      arena: a.arena,
+      scratch: a.arena.mapPrivate(4096),
+      fabric: a.lab.forwarder,
+      vtep: a.vtep,
+      dropped: () => {},
+    });
+    second.open();
+    a.lab.forwarder.connect(2, second, {});
+    b.lab.forwarder.connect(2, other, {});
+    const frame = ethernet(-1, 10);
+    a.send(0, frame);
+    await new Promise<void>((resolve) => {
+      b.wake = resolve;
+      other.enableNotifications();
+    });
+    b.lab.scheduler.activate(2);
+    while (b.lab.scheduler.poll());
+    expect(b.got(0)).toEqual(hex(frame));
+  });
+});
+
+describe('arguments of a VXLAN port', () => {
+  it('knows addresses, ports and defaults', () => {
+    expect(spec('vni=16777215', 'remote=192.0.2.1', 'remote=192.0.2.2:8472', 'local=192.0.2.9')).toEqual({
+      vni: 0xff_ffff,
+      remotes: [
+        { address: 0xc0000201, port: 4789 },
+        { address: 0xc0000202, port: 8472 },
+      ],
+      local: 0xc0000209,
+      port: 4789,
+    });
+  });
+
+  it.each([
+    [['remote=192.0.2.1'], /needs an id: add vni=N/],
+    [['vni=1'], /needs another end: add remote=ADDRESS/],
+    [['vni=16777216'], /Invalid VXLAN id '16777216': it must be 0\.\.16777215/],
+    [['vni=1', 'remote=web'], /Invalid VXLAN remote 'web': it must be an IPv4 address/],
+    [['vni=1', 'remote=0.0.0.0'], /must be the address of one host/],
+    [['vni=1', 'remote=239.1.1.1'], /multicast groups are not supported/],
+    [['vni=1', 'remote=192.0.2.1:0'], /must be 1\.\.65535/],
+    [['vni=1', 'remote=192.0.2.1:1:2'], /must be ADDRESS\[:PORT\]/],
+    [['vni=1', 'remote=192.0.2.1', 'remote=192.0.2.1:99'], /needs an address of its own/],
+    [['vni=1', 'port=x'], /Invalid VXLAN port 'x'/],
+  ])('refuses %j', (words, message) => {
+    expect(() => spec(...words)).toThrow(message);
+  });
+});

@@ -1,0 +1,88 @@
+/** The helper for users' own tests, `l4lab/testing`, as they use it. */
+import {
+  GenericContainer,
+  Network,
+  type StartedNetwork,
+  type StartedTestContainer,
+  Wait,
+} from 'testcontainers';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { directoryPage } from '../../services/web/site.ts';
+import { startLab } from '../lab/index.ts';
+import { buildImage, dockerOk, IMAGE, whyNoContainers } from './docker.ts';
+
+const SCRIPT = 'deploy/labs/curl/curl.cfg';
+
+const reason = await whyNoContainers();
+if (reason) console.warn(`test/containers: skipped as ${reason}`);
+
+describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
+  let network: StartedNetwork;
+  let web: StartedTestContainer;
+
+  beforeAll(async () => {
+    await buildImage();
+    network = await new Network().start();
+    web = await new GenericContainer(IMAGE)
+      .withEntrypoint(['node'])
+      .withCommand(['dist/services/web/main.js', '8080', '0.0.0.0'])
+      .withNetwork(network)
+      .withNetworkAliases('web')
+      .withWaitStrategy(Wait.forLogMessage(/listening/))
+      .start();
+  }, 600_000);
+  afterAll(async () => {
+    await web?.stop();
+    await network?.stop();
+  });
+
+  const documented = () => ({
+    script: SCRIPT,
+    image: IMAGE,
+    network,
+    hosts: { 'ftp.de.debian.org': '10.0.2.100' },
+    forwards: { '10.0.2.100:80': 'web:8080' },
+  });
+
+  it('runs the documented script against a container of the test and records its wire', async () => {
+    const lab = await startLab({ ...documented(), record: true });
+    const id = lab.container.getId();
+    try {
+      expect(await lab.ended('curl')).toEqual({ status: 0 });
+      expect(lab.output('curl')).toContain(directoryPage('/debian/').trimEnd());
+      expect(await lab.tasks()).toContainEqual(expect.objectContaining({ name: 'ixl', state: 'running' }));
+    } finally {
+      await lab.stop();
+    }
+    const frames = await lab.frames();
+    const sent = (text: string, inbound: boolean) =>
+      frames.some((frame) => frame.inbound === inbound && Buffer.from(frame.bytes).includes(text));
+    expect([sent('GET /debian/ HTTP/1.1', false), sent('HTTP/1.1 200 OK', true)]).toEqual([true, true]);
+    expect(await dockerOk('ps', '--all', '--quiet', '--no-trunc', '--filter', `id=${id}`)).toBe('');
+  });
+
+  it('says what the lab printed when the script is wrong', async () => {
+    const starting = startLab({
+      ...documented(),
+      files: { 'curl.cfg': 'local x = nil;\nx.y = 1;\n' },
+      ready: 'never printed',
+      timeoutMs: 10_000,
+    });
+    await expect(starting).rejects.toThrow(/curl\.cfg:2: attempt to index a nil value/);
+  });
+
+  it('says what is missing: an image, a script, a forward', async () => {
+    await expect(startLab({ ...documented(), image: 'localhost:1/l4lab:none' })).rejects.toThrow(
+      /there is no image "localhost:1\/l4lab:none": make it/,
+    );
+    await expect(startLab({ ...documented(), script: 'none.cfg' })).rejects.toThrow(/script must be a file/);
+    await expect(
+      startLab({
+        ...documented(),
+        forwards: { '10.0.2.100:80': 'nowhere:80' },
+        ready: 'never',
+        timeoutMs: 10_000,
+      }),
+    ).rejects.toThrow(/must know an IPv4 address of "nowhere"/);
+  });
+});

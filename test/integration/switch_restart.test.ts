@@ -1,0 +1,245 @@
+/** A switch that is killed during downloads and started again: its clients keep ports, addresses and TCP connections. */
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  createReadStream,
+  mkdirSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { type AddressInfo, connect, createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Download, hashOfFile, labScript, ROM, signalTask, WebServer } from './download_lab.ts';
+import { ExternalLab, SCALING, SERVERS } from './external_lab.ts';
+import { offline, type Run, TestBed } from './harness.ts';
+
+const MIB = 2 ** 20;
+const SIZE = 96 * MIB;
+
+/** Stands before the web server and counts the connections that it gets. */
+class Counter {
+  connections = 0;
+  readonly #server: Server;
+
+  private constructor(port: number) {
+    this.#server = createServer((socket) => {
+      this.connections += 1;
+      const far = connect(port, '127.0.0.1');
+      socket.on('error', () => far.destroy());
+      far.on('error', () => socket.destroy());
+      socket.pipe(far).pipe(socket);
+    });
+  }
+
+  static async before(port: number): Promise<Counter> {
+    const counter = new Counter(port);
+    counter.#server.listen(0, '127.0.0.1');
+    await once(counter.#server, 'listening');
+    return counter;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+}
+
+/** A file that a curl is writing. */
+class Growing {
+  readonly path: string;
+  readonly #run: Run;
+
+  constructor(path: string, run: Run) {
+    this.path = path;
+    this.#run = run;
+  }
+
+  get bytes(): number {
+    return statSync(this.path, { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  /** Resolves when so many bytes more are there; rejects when curl ends before. */
+  async more(bytes: number): Promise<void> {
+    const wanted = this.bytes + bytes;
+    while (this.bytes < wanted) {
+      const { exitCode } = this.#run.child;
+      if (exitCode !== null)
+        throw new Error(`curl ended with ${exitCode} after ${this.bytes} bytes:\n${this.#run.stderr}`);
+      await sleep(10);
+    }
+  }
+
+  async sha256(): Promise<string> {
+    const hash = createHash('sha256');
+    for await (const chunk of createReadStream(this.path)) hash.update(chunk as Buffer);
+    return hash.digest('hex');
+  }
+}
+
+const IDLE = `export async function main(env) {
+  console.log("up");
+  await new Promise((end) => env.signal.addEventListener("abort", end));
+}`;
+
+let web: WebServer;
+let hash: string;
+let counter: Counter;
+beforeAll(async () => {
+  web = await WebServer.start();
+  hash = await hashOfFile(SIZE);
+});
+afterAll(() => web.close());
+afterEach(() => counter.close());
+
+describe('kill -9 of the switch with components that are started again', () => {
+  let lab: ExternalLab;
+  afterEach(() => lab[Symbol.asyncDispose]());
+
+  /**
+   * A lab that is up, and a curl that downloads through it. The switch has room for the NIC and one more port, and is
+   * started again like the others, or by the test.
+   */
+  async function downloading(again: 'always' | 'by hand'): Promise<{ curl: Run; file: Growing }> {
+    counter = await Counter.before(web.port);
+    lab = await ExternalLab.start(SCALING, counter.port);
+    const path = join(lab.bed.scratch, 'download');
+    const command = `-o ${path} http://ftp.de.debian.org/bytes/${SIZE}`;
+    const script = SCALING.replace('http://ftp.de.debian.org/debian/', command);
+    lab.bed.file('curl.cfg', script.replace('"rom/l4vio_switch"', '"rom/l4vio_switch -p 2"'));
+    lab.startBroker();
+    lab.supervise(...SERVERS.filter((task) => task !== 'l4vio_switch' || again === 'always'));
+    if (again === 'by hand') lab.component('l4vio_switch');
+    await lab.ready('ned', ...SERVERS);
+    const curl = lab.component('curl');
+    const file = new Growing(path, curl);
+    await file.more(4 * MIB);
+    return { curl, file };
+  }
+
+  /** The directory of the journal. */
+  function journal(): string {
+    const gates = join(lab.bed.base, 'broker', 'g');
+    const [dir] = readdirSync(gates).filter((name) => name.endsWith('.ports'));
+    if (dir === undefined) throw new Error('there is no journal');
+    return join(gates, dir);
+  }
+
+  const ports = (): string[] => readdirSync(journal()).filter((name) => !name.startsWith('nic'));
+
+  it('three times in a download: the same curl, one connection, the right bytes', async () => {
+    const { curl, file } = await downloading('always');
+    for (let kill = 1; kill <= 3; kill++) {
+      await file.more(8 * MIB);
+      await lab.kill('l4vio_switch');
+      await file.more(MIB);
+    }
+    expect(await curl.exit, curl.stderr).toBe(0);
+    expect([file.bytes, await file.sha256()]).toEqual([SIZE, hash]);
+    expect(counter.connections).toBe(1);
+    expect(curl.stderr.match(/virtnet is back after \d+ ms/g)).toHaveLength(3);
+    expect(ports()).toEqual([]);
+    expect((await lab.end()).files).toEqual([]);
+  }, 120_000);
+
+  it('SIGTERM, as at the restart of a container: the same', async () => {
+    const { curl, file } = await downloading('always');
+    lab.running.get('l4vio_switch')?.child.kill('SIGTERM');
+    await curl.saw(/virtnet is back/);
+    expect(await curl.exit, curl.stderr).toBe(0);
+    expect([file.bytes, await file.sha256(), counter.connections]).toEqual([SIZE, hash, 1]);
+  }, 120_000);
+
+  it('a client that ends while the switch is away: its port is not there afterwards', async () => {
+    const { curl } = await downloading('by hand');
+    expect(ports()).toHaveLength(1);
+    await lab.kill('l4vio_switch');
+    curl.child.kill('SIGKILL');
+    await lab.broker?.saw(/task 'curl' was ended by a signal/);
+    expect(ports()).toHaveLength(1);
+    lab.component('l4vio_switch');
+    // The switch asks who is left.
+    while (ports().length > 0) await sleep(10);
+    // There is room for one client: its port was given back.
+    expect((await lab.curl()).stderr).toContain('Interface');
+  }, 120_000);
+
+  it('a journal that somebody has spoiled: a warning, clients that say what is missing, and new ports', async () => {
+    const { curl } = await downloading('by hand');
+    await lab.kill('l4vio_switch');
+    const [port] = ports() as [string];
+    truncateSync(join(journal(), port), 5);
+    symlinkSync('/etc/passwd', join(journal(), '00000001'));
+    mkdirSync(join(journal(), '00000002'));
+    writeFileSync(join(journal(), 'zzz'), 'no port');
+    const again = lab.component('l4vio_switch');
+    expect([18, 56]).toContain(await curl.exit);
+    expect(curl.stderr).toMatch(
+      /Cannot use "virtnet" any more as its server was started again and has no such device any more; create it anew/,
+    );
+    await lab.ready('l4vio_switch');
+    expect(again.text.match(/Cannot make port again from \S+ as .*\. It is ignored/g)).toHaveLength(4);
+    expect(ports()).toEqual([]);
+    await lab.curl();
+  }, 120_000);
+});
+
+describe('kill -9 of the switch with a restart policy', () => {
+  let bed: TestBed;
+  beforeEach(() => {
+    bed = new TestBed();
+  });
+  afterEach(() => bed.close());
+
+  it.each(['task', 'in-process'])(
+    'three times in a download, NIC driver as %s: the same curl, one connection, the right bytes',
+    async (ixl) => {
+      counter = await Counter.before(web.port);
+      const download = new Download(bed, counter.port, SIZE, {
+        switchOptions: `--ixl=${ixl}`,
+        arguments: ['--restart', 'l4vio_switch'],
+      });
+      for (let kill = 1; kill <= 3; kill++) {
+        await download.reached(download.bytes + 8 * MIB);
+        download.signal('l4vio_switch', 'SIGKILL');
+        await download.reached(download.bytes + MIB);
+      }
+      const { status, sha256 } = await download.end();
+      const { stderr } = download.run;
+      expect([status, download.bytes, sha256], stderr).toEqual([0, SIZE, hash]);
+      expect(counter.connections).toBe(1);
+      expect(stderr.match(/virtnet is back after \d+ ms/g)).toHaveLength(3);
+      expect([bed.processes(), bed.files()]).toEqual([[], []]);
+    },
+    120_000,
+  );
+
+  it('SIGTERM is the end of the switch: no journal is left, clients end, others go on', async () => {
+    counter = await Counter.before(web.port);
+    bed.file('idle.mjs', IDLE);
+    const body = `ld:start({ caps = port() }, "rom/idle.mjs")
+ld:start({ log = { "get" }, caps = port() }, "rom/curl -s -S -o /dev/null http://mirror/bytes/${100 * SIZE}", { IFCONFIG_IP4_vn0 = "dhcp" })
+  :exit_handler(function(code) print("get ended with", code) end)`;
+    const run = bed.l4lab(['run', labScript(bed, { body }), ...ROM, ...offline(counter.port, 'mirror')]);
+    await run.saw(/idle\.mjs\| up/);
+    await run.saw(/get +\| +IP address/);
+    while (counter.connections === 0) await sleep(10);
+    const journals = () => bed.files().filter((name) => name.includes('.ports/') && !/nic\d$/.test(name));
+    expect(journals()).toHaveLength(2);
+    signalTask(bed, 'l4vio_switch', 'SIGTERM');
+    await run.saw(/get ended with\s+(18|56)/);
+    await run.saw(/"virtnet" cannot be used any more: .* its server has given it up/);
+    expect(bed.files().filter((name) => name.includes('.ports'))).toEqual([]);
+    expect(run.child.exitCode).toBe(null);
+    run.child.kill('SIGINT');
+    expect(await run.exit, run.stderr).toBe(130);
+    expect([bed.processes(), bed.files()]).toEqual([[], []]);
+  }, 60_000);
+});

@@ -1,0 +1,215 @@
+/**
+ * A lab in a container, for integration tests of whatever talks to it:
+ *
+ *     await using lab = await startLab({ script: 'net.cfg', expose: ['10.0.2.15:80'] });
+ *     const { host, port } = lab.address('10.0.2.15:80');
+ *
+ * One container runs `l4lab run` with the script, without any privilege. README.md beside this file.
+ */
+import { writeFile } from 'node:fs/promises';
+import {
+  type ContainerRuntimeClient,
+  GenericContainer,
+  getContainerRuntimeClient,
+  ImageName,
+  type StartedTestContainer,
+  Wait,
+} from 'testcontainers';
+import { INBOUND } from '#common/capture/pcapng';
+import { PcapngReader } from '#common/capture/reader';
+import { fileOf } from './archive.ts';
+import { commandOf, filesOf, type LabOptions, portOf, WIRE } from './options.ts';
+import { Records, type TaskEnd } from './records.ts';
+
+const DEFAULT_IMAGE = 'l4lab';
+const START_MS = 60_000;
+const WAIT_MS = 30_000;
+const STOP_MS = 5000;
+
+/** Where the test reaches a port of the lab. */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A guest on the lab's user network. */
+export interface Guest {
+  readonly mac: string;
+  /** The IPv4 address that it has leased. */
+  readonly address: string;
+}
+
+/** A task of the lab as `l4lab ps --json` tells it. */
+export interface Task {
+  readonly name: string;
+  readonly state: string;
+  readonly exitCode: number;
+}
+
+/** A frame on the cable of the first NIC. */
+export interface WireFrame {
+  readonly timeNs: bigint;
+  /** Towards the NIC, that is, into the lab. */
+  readonly inbound: boolean;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Starts the lab. Throws, with what the lab has printed, when it ends or `ready` does not come in time; with a hint when
+ * there is no engine or no image.
+ */
+export async function startLab(options: LabOptions): Promise<Lab> {
+  const image = options.image ?? process.env.L4LAB_IMAGE ?? DEFAULT_IMAGE;
+  const files = filesOf(options);
+  const command = commandOf(options);
+  await engineWith(image);
+  const records = new Records();
+  const container = new GenericContainer(image)
+    .withCommand(command)
+    .withCopyFilesToContainer(files.flatMap(({ source, target }) => (source ? [{ source, target }] : [])))
+    .withCopyContentToContainer(
+      files.flatMap(({ content, target }) => (content === undefined ? [] : [{ content, target }])),
+    )
+    .withTmpFs({ '/run/l4lab': 'rw,size=256m,mode=1777' })
+    .withDroppedCapabilities('ALL')
+    .withSecurityOpt('no-new-privileges:true')
+    .withExtraHosts([{ host: 'host.docker.internal', ipAddress: 'host-gateway' }])
+    .withLogConsumer((stream) => records.follow(stream))
+    .withWaitStrategy(Wait.forLogMessage(/"kind":"start"/))
+    .withStartupTimeout(options.timeoutMs ?? START_MS);
+  if (options.network) container.withNetwork(options.network);
+  const ports = (options.expose ?? []).map((_, n) => portOf(n));
+  if (ports.length > 0) container.withExposedPorts(...ports);
+  let started: StartedTestContainer | undefined;
+  try {
+    started = await container.start();
+    const lab = new Lab(started, records, options);
+    if (options.ready !== undefined)
+      await lab.printed(options.ready, { timeoutMs: options.timeoutMs ?? START_MS });
+    return lab;
+  } catch (err) {
+    await started?.stop();
+    throw new Error(`Cannot start a lab: ${(err as Error).message}\n${records.dump()}`, { cause: err });
+  }
+}
+
+export class Lab implements AsyncDisposable {
+  /** For whatever the lab does not offer by itself. */
+  readonly container: StartedTestContainer;
+  readonly #records: Records;
+  readonly #options: LabOptions;
+  #stopping: Promise<void> | undefined;
+  #wire: Buffer | undefined;
+
+  /** Use `startLab`. */
+  constructor(container: StartedTestContainer, records: Records, options: LabOptions) {
+    this.container = container;
+    this.#records = records;
+    this.#options = options;
+  }
+
+  /** What the task, or every task, has printed so far. */
+  output(task?: string): string {
+    return this.#records.text(task);
+  }
+
+  /** Resolves when a line of the task (default: any) has the text or matches; returns the line. */
+  async printed(
+    text: string | RegExp,
+    { task, timeoutMs = WAIT_MS }: { readonly task?: string; readonly timeoutMs?: number } = {},
+  ): Promise<string> {
+    const has = (line: string) => (typeof text === 'string' ? line.includes(text) : text.test(line));
+    const pick = (record: { event?: unknown; task: string; text: string }) =>
+      !record.event && (task ?? record.task) === record.task && has(record.text) ? record.text : undefined;
+    return this.#records.first(pick, `${text} from ${task ?? 'any task'}`, timeoutMs);
+  }
+
+  /** Resolves with the exit status when the task has ended. */
+  async ended(task: string, { timeoutMs = WAIT_MS }: { readonly timeoutMs?: number } = {}): Promise<TaskEnd> {
+    const end = await this.#records.first(
+      (record) => (record.task === task && record.event?.kind === 'end' ? record.event : undefined),
+      `the end of task '${task}'`,
+      timeoutMs,
+    );
+    return { status: end.status };
+  }
+
+  /** Where the test reaches a port of `expose`. Throws for any other. */
+  address(exposed: string): Address {
+    const n = (this.#options.expose ?? []).indexOf(exposed);
+    if (n < 0) throw new Error(`Cannot reach ${exposed} as it is not in \`expose\` of the lab's options`);
+    return { host: this.container.getHost(), port: this.container.getMappedPort(portOf(n)) };
+  }
+
+  /** The lab's tasks. */
+  async tasks(): Promise<Task[]> {
+    return (await this.#view()).tasks;
+  }
+
+  /** Who has leased an address on the lab's user networks. */
+  async guests(): Promise<Guest[]> {
+    return (await this.#view()).nics.flatMap(({ leases }) => leases);
+  }
+
+  /** What was recorded so far (`record: true`): a pcapng file, complete after `stop`. */
+  async wire(): Promise<Buffer> {
+    if (this.#wire) return this.#wire;
+    if (!this.#options.record)
+      throw new Error('Cannot read the wire of the lab as it was started without `record: true`');
+    return fileOf(await this.container.copyArchiveFromContainer(WIRE));
+  }
+
+  /** The frames recorded so far. */
+  async frames(): Promise<WireFrame[]> {
+    // The last block may be half written.
+    const packets = new PcapngReader().push(await this.wire());
+    return packets.map(({ timeNs, direction, bytes }) => ({ timeNs, inbound: direction === INBOUND, bytes }));
+  }
+
+  /** Writes what was recorded to a file, for Wireshark. */
+  async saveWire(path: string): Promise<void> {
+    await writeFile(path, await this.wire());
+  }
+
+  /** Ends the lab in order and removes its container; output and recording stay readable. May be called again. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  async #stop(): Promise<void> {
+    try {
+      const { container } = await getContainerRuntimeClient();
+      await container.stop(container.getById(this.container.getId()), { timeout: STOP_MS });
+      if (this.#options.record) this.#wire = await this.wire();
+    } finally {
+      await this.container.stop({ remove: true, removeVolumes: true });
+    }
+  }
+
+  async #view(): Promise<{ tasks: Task[]; nics: { leases: Guest[] }[] }> {
+    const { output, stderr, exitCode } = await this.container.exec(['l4lab', 'ps', '--json']);
+    if (exitCode !== 0) throw new Error(`Cannot ask the lab as "l4lab ps" ended with ${exitCode}: ${stderr}`);
+    const [lab] = JSON.parse(output) as [{ problem?: string; tasks: Task[]; nics: { leases: Guest[] }[] }?];
+    if (!lab || lab.problem) throw new Error(`Cannot ask the lab as ${lab?.problem ?? 'it has ended'}`);
+    return lab;
+  }
+}
+
+/** The engine. Throws, with what a user can do about it, when there is none or it lacks the image. */
+async function engineWith(image: string): Promise<ContainerRuntimeClient> {
+  const engine = await getContainerRuntimeClient().catch((cause: Error) => {
+    throw new Error(
+      'Cannot start a lab as no container engine answers: is Docker running, and may you use it (docker info)?',
+      { cause },
+    );
+  });
+  if (await engine.image.exists(ImageName.fromString(image))) return engine;
+  throw new Error(
+    `Cannot start a lab as there is no image "${image}": make it in l4lab's checkout with docker build -t l4lab -f deploy/docker/Dockerfile .`,
+  );
+}
