@@ -1,5 +1,6 @@
 /** `l4lab broker`: a ned script whose tasks are started by others. */
 import { resolve } from 'node:path';
+import { watchKeeper } from './keeper.ts';
 import { Lab } from './lab.ts';
 import { brokerDir, requirePrivate } from './registry.ts';
 import { interruption, labOptions, printer, type RunOptions, reportEnd } from './run.ts';
@@ -22,8 +23,15 @@ export async function broker(
   const interrupted = interruption();
   const lab = new Lab({ ...given, external: { secret, dir, madeSecret: made } });
   lab.on('log', printer(options));
+  const moved = new Promise<number>((resolveStatus) => {
+    void watchKeeper(
+      (text) => console.error(`l4lab: broker: ${text}`),
+      () => resolveStatus(1),
+    );
+  });
   const status = await Promise.race([
     interrupted,
+    moved,
     lab.ended.then((end) => (lab.stopping ? 1 : reportEnd(end, undefined))),
   ]);
   await lab.stop();

@@ -7,6 +7,7 @@ import type { Client } from '#common/ipc/service';
 import { randomName } from '#common/shm/run_dir';
 import { Broker } from '../../proto/gen/services.js';
 import { UsageError } from './problem.ts';
+import { brokerKeepsSecret } from './registry.ts';
 import { findSecret } from './secret.ts';
 
 const LOOK_MS = 50;
@@ -34,6 +35,11 @@ export async function awaitSecret(
   for (;;) {
     const secret = findSecret(dir, process.env);
     if (secret) return secret;
+    if (brokerKeepsSecret(dir)) {
+      throw new UsageError(
+        `Cannot use the broker in ${dir} as its secret was not given to this component: set L4LAB_SECRET_FILE (or L4LAB_SECRET) as for the broker`,
+      );
+    }
     if (signal.aborted) return undefined;
     if (!said && Date.now() - since > SAY_MS) {
       said = true;

@@ -213,6 +213,7 @@ export class Lab extends EventEmitter<LabEvents> {
           PATH: process.env.PATH,
           L4LAB_RUN_DIR: this.record.dir,
           L4LAB_RECORD: path,
+          ...healthFile(isNed && this.record.external === true),
           ...(isNed && raw !== undefined ? { L4LAB_RAW_TASK: raw, L4LAB_RAW_FD: '3' } : {}),
         },
       },
@@ -241,6 +242,12 @@ export class Lab extends EventEmitter<LabEvents> {
     this.#log.write(record);
     setImmediate(() => this.emit('log', record));
   }
+}
+
+/** A broker's ned tells how it does where the broker was told to. */
+function healthFile(wanted: boolean): { L4LAB_HEALTH_FILE?: string } {
+  const { L4LAB_HEALTH_FILE: path } = process.env;
+  return wanted && path ? { L4LAB_HEALTH_FILE: path } : {};
 }
 
 /** What makes ned a broker. */

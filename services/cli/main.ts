@@ -112,7 +112,8 @@ function program(finish: (status: number) => void): Command {
 
   labCommand(l4lab.command('compose'))
     .description('writes a compose file for a ned script: one container for each component')
-    .option('--web <name>', 'adds a web server that answers to this name, e.g. ftp.de.debian.org')
+    .option('--web <name>', 'profile demo: a web server that answers to this name, e.g. ftp.de.debian.org')
+    .option('--tap <script>', 'profile tap: another lab, in one container, behind a TAP interface')
     .addHelpText(
       'after',
       '\nExample:\n  l4lab compose net.cfg > docker-compose.yml\nThe script runs, and nothing that it starts: what waits for a server must be a function.\n',

@@ -1,5 +1,7 @@
 /** Problems that the user can mend: the command line prints the sentence, without a stack. */
 
+import { larger } from '#common/shm/space';
+
 /** A problem with its sentence: the action, the object, the rule, the value, the hint. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
@@ -11,7 +13,9 @@ export function isSystemError(err: unknown): err is NodeJS.ErrnoException {
 }
 
 const HINTS: Readonly<Record<string, string>> = {
-  ENOSPC: 'end labs (l4lab stop), remove files there or make it larger (mount -o remount,size=...)',
+  ENOSPC: `end labs (l4lab stop), remove files there or make it larger (${larger()})`,
+  EROFS:
+    'labs need a tmpfs (in a container: --tmpfs /run/l4lab), or set L4LAB_RUN_BASE to a directory on one',
   EMFILE: 'raise the limit (ulimit -n)',
   EAGAIN: 'end other processes or raise the limit (ulimit -u)',
   ENOMEM: 'end other processes',

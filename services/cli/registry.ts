@@ -104,8 +104,9 @@ export function requirePrivate(dir: string): void {
   } catch (err) {
     if (!isSystemError(err)) throw err;
     if (err.code !== 'EEXIST') {
+      const readOnly = err.code === 'EROFS' ? 'give the container a tmpfs (--tmpfs /run/l4lab), or ' : '';
       throw new UsageError(
-        `Cannot use ${dir} for labs as it cannot be made: ${systemReason(err)}; set L4LAB_RUN_BASE to another directory on a tmpfs`,
+        `Cannot use ${dir} for labs as it cannot be made: ${systemReason(err)}; ${readOnly}set L4LAB_RUN_BASE to another directory on a tmpfs`,
       );
     }
   }
@@ -171,6 +172,11 @@ export function claimLab(dir: string, given: Given): OwnedLab {
     },
     abandon: () => lock.release(),
   };
+}
+
+/** True when a broker runs in that directory whose secret was given to it: it does not lie there for others. */
+export function brokerKeepsSecret(dir: string): boolean {
+  return FileLock.isHeld(join(dir, LOCK)) && readRecord(dir)?.madeSecret === false;
 }
 
 /** A component's claim on its lab's directory; the last one that lets go of it removes the directory. */

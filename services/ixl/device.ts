@@ -244,7 +244,8 @@ export abstract class IxlDevice {
   /** False when a register that is never all ones reads so. */
   protected abstract answers(): boolean;
 
-  protected markGone(): void {
+  /** The device will not answer any more: its process has ended, or another driver has got it. */
+  markGone(): void {
     if (this.#closed) return;
     this.#gone = true;
     this.#tellGone();

@@ -80,7 +80,7 @@ async function bringUp(
     const dma = await DmaMemories.create(env, context.vbus, pci);
     held.push(dma);
     const icu = irqMode(cfg.irqTimeoutMs) === 'disable' ? undefined : await openIcu(context, cfg.numRxQueues);
-    return await driver.create({
+    const device = await driver.create({
       cfg,
       memory: env.arena,
       mmio: registers.mmio,
@@ -97,6 +97,8 @@ async function bringUp(
       release,
       machineGone: dma.whenMachineGone(),
     });
+    registers.watch(() => device.markGone());
+    return device;
   } catch (err) {
     await release();
     throw err;

@@ -54,6 +54,7 @@ export async function main(env: TaskEnv): Promise<number> {
 
 /** Brings the NIC up and serves it; resolves when the task is to end. */
 async function drive(env: TaskEnv, port: Capability, index: number): Promise<void> {
+  env.health?.set('NIC', 'it has not brought its NIC up yet');
   const vbus = env.caps.get('vbus');
   if (!vbus) throw missing('vbus', 'the virtual bus with the NIC, from io');
   if (env.external) await untilServed(env, vbus);
@@ -61,6 +62,7 @@ async function drive(env: TaskEnv, port: Capability, index: number): Promise<voi
   try {
     const [mac, driver, linkSpeed] = [formatMac(nic.getMacAddr()), nic.getDriverName(), nic.getLinkSpeed()];
     await env.ipc.client(NicPort, port).attach({ mac, driver, linkSpeed }, { signal: env.signal });
+    env.health?.set('NIC');
     await new PortSession(env, port, nic, consoleLog).run();
   } finally {
     await nic.close();

@@ -105,10 +105,12 @@ async function startNicTask(
         capability,
         identify: (name, mac) => {
           port = identify(lan, mounted, nicName(name, index), mac);
+          env.health?.set(`NIC ${index}`);
           return port.name;
         },
         unmount: (free) => {
           gate.destroy(capability);
+          env.health?.set(`NIC ${index}`, free ? undefined : 'its NIC is down');
           if (free) lan.removePort(mounted.number);
           else lan.silenceNic(mounted.number);
         },

@@ -100,7 +100,9 @@ describe('machine', () => {
     const mapping = memories.open(reply.memory ?? {});
     const bell = doorbells.open(reply.memory?.name ?? '');
     cleanups.push(() => bell.close());
-    return new MmioClient(arena, mapping.offset, bell);
+    const life = doorbells.watch(bell.name, () => {});
+    cleanups.push(() => life.leave());
+    return new MmioClient(arena, mapping.offset, bell, { lives: () => life.check() });
   };
   it('main() does return 1 with a sentence when an option is wrong or a server end is missing', async () => {
     start('--nic', 'ne2000');

@@ -123,7 +123,7 @@ function createDataspace(
       `Cannot create dataspace of ${size} bytes as the factory's quota is ${quota.limit} and ${quota.used} are used`,
     );
   }
-  const mapping = context.memories.create(size);
+  const mapping = context.memories.create(size, true, true);
   if (quota) quota.used += size;
   return context.gate.export([bind(Dataspace, dataspaceHandlers(context.arena, mapping))], {
     ...heldBy(context, holder),

@@ -84,6 +84,7 @@ export class Ned {
       runDir: env.runDir,
       task: env.task,
       nameOf: (gate) => this.#channels.describe(gate),
+      onServing: (gate, serving) => env.health?.serving(gate, serving),
       // A script's own waiting is reported with its line by script.ts.
       onWaiting: (text) => {
         if (!text.startsWith('Meta.')) this.#log.say(`Ned: ${text}`);
@@ -92,6 +93,7 @@ export class Ned {
     this.#references = new References(this.#ipc);
     this.#commands = new CommandServer(this.#ipc, (event) => this.#post(() => event));
     this.#state = { state: 'loading', name: options.script ?? '', error: '' };
+    env.health?.set('script', 'its script runs');
     const evaluator = new Evaluator({
       script: () => this.#script as Script,
       post: (event) => this.#post(event),
@@ -215,6 +217,7 @@ export class Ned {
     if (this.#state.state === 'loading') this.#reportUnusedRestarts();
     this.#state.state = state;
     this.#state.error = error;
+    this.#env.health?.set('script', state === 'failed' ? `the script failed: ${error}` : undefined);
     this.#tasks.changed();
     if (state !== 'loading') void this.#external?.launches.settle();
   }

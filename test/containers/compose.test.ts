@@ -1,66 +1,102 @@
-/** `docker compose up` in a checkout: the page in the logs, replicas, and nothing left after `down`. */
-import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+/** `docker compose up` in a checkout: the page in the logs, replicas, projects side by side, nothing left. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DockerComposeEnvironment, type StartedDockerComposeEnvironment, Wait } from 'testcontainers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildImage, docker, dockerOk, IMAGE, whyNoCompose } from './docker.ts';
+import { directoryPage } from '../../services/web/site.ts';
+import { ComposeProject } from './compose_project.ts';
+import { buildImage, dockerOk, IMAGE, ROOT, skipReason } from './docker.ts';
 
-const PROJECT = `l4lab-test-${randomBytes(4).toString('hex')}`;
 const REPLICAS = 4;
-const LABEL = `label=com.docker.compose.project=${PROJECT}`;
+const PAGE = directoryPage('/debian/');
+/** The engine's own helper for leftovers cannot be had without a registry; `down` is a test of ours. */
+process.env.TESTCONTAINERS_RYUK_DISABLED ??= 'true';
 
-const reason = await whyNoCompose();
-if (reason) console.warn(`test/containers: skipped as ${reason}`);
+const reason = await skipReason();
 
-function compose(...args: string[]): Promise<string> {
-  return dockerOk('compose', '--project-name', PROJECT, ...args);
-}
-
-/** What each curl container has printed when it has ended. */
-async function curlsOutput(): Promise<string[]> {
-  const ids = (await compose('ps', '--all', '--quiet', 'curl')).split('\n');
-  return Promise.all(
-    ids.map(async (id) => {
-      for (;;) {
-        const running = await dockerOk('inspect', '--format', '{{.State.Running}}', id);
-        if (running === 'false') break;
-        await sleep(200);
-      }
-      return (await docker('logs', id)).stdout;
-    }),
-  );
-}
-
-describe.skipIf(reason)('docker compose', { timeout: 90_000 }, () => {
-  beforeAll(async () => {
-    await buildImage();
-    process.env.L4LAB_IMAGE = IMAGE;
-  }, 600_000);
+describe.skipIf(reason)('docker compose', { timeout: 120_000 }, () => {
+  const project = ComposeProject.committed();
+  beforeAll(() => buildImage(), 600_000);
   afterAll(async () => {
-    await compose('down', '--volumes', '--timeout', '5');
-    delete process.env.L4LAB_IMAGE;
-  });
+    await project.down();
+  }, 60_000);
 
-  it('up shows the page in the logs of curl', async () => {
-    await compose('up', '--detach');
-    const [page = ''] = await curlsOutput();
-    expect(page).toContain('<title>Index of /debian/</title>');
-    expect(page).toContain('</html>');
+  it('up shows the page in the logs of curl; each server is healthy by then', async () => {
+    await project.ok('up', '--detach');
+    expect(await project.success(await project.container('curl'))).toContain(PAGE);
+    for (const service of ['ned', 'machine', 'io', 'l4vio_switch', 'ixl'])
+      expect([service, await project.states(service)]).toEqual([service, ['running healthy']]);
   });
 
   it('each replica has a port of its own and the page', async () => {
-    await compose('up', '--detach', '--scale', `curl=${REPLICAS}`);
-    const outputs = await curlsOutput();
-    expect(outputs).toHaveLength(REPLICAS);
-    for (const output of outputs) expect(output).toContain('</html>');
+    await project.ok('up', '--detach', '--scale', `curl=${REPLICAS}`);
+    const ids = await project.containers('curl');
+    expect(ids).toHaveLength(REPLICAS);
+    for (const output of await Promise.all(ids.map((id) => project.success(id))))
+      expect(output).toContain(PAGE);
   });
 
-  it('down leaves nothing', async () => {
-    await compose('down', '--volumes', '--timeout', '5');
-    const left = await Promise.all([
-      dockerOk('ps', '--all', '--quiet', '--filter', LABEL),
-      dockerOk('volume', 'ls', '--quiet', '--filter', LABEL),
-      dockerOk('network', 'ls', '--quiet', '--filter', LABEL),
-    ]);
-    expect(left).toEqual(['', '', '']);
+  it('no container has root, a capability, a privilege, or a file system to write but a tmpfs', async () => {
+    for (const service of ['shm', 'ned', 'machine', 'io', 'l4vio_switch', 'ixl', 'curl', 'web']) {
+      const text = await dockerOk('inspect', await project.container(service));
+      const [{ Config, HostConfig, Mounts }] = JSON.parse(text);
+      expect([service, Config.User, HostConfig.ReadonlyRootfs, HostConfig.Privileged]).toEqual([
+        service,
+        '10001:10001',
+        true,
+        false,
+      ]);
+      expect([HostConfig.CapDrop, HostConfig.CapAdd ?? [], HostConfig.SecurityOpt]).toEqual([
+        ['ALL'],
+        [],
+        ['no-new-privileges:true'],
+      ]);
+      expect([service, Mounts]).toEqual([service, []]);
+      const networks = service === 'machine' || service === 'web' ? `${project.name}_default` : 'none';
+      expect([service, HostConfig.NetworkMode]).toEqual([service, networks]);
+    }
+  });
+
+  it('plain down leaves no container, volume or network', async () => {
+    expect(await project.down()).toEqual([]);
+  });
+
+  it('profile tap: a lab behind a TAP interface shows the page; it alone has NET_ADMIN', async () => {
+    const { status, stdout, stderr } = await project.try('--profile', 'tap', 'run', '--rm', '-T', 'tap');
+    expect(stdout, stderr).toContain('</html>');
+    expect(status).toBe(0);
+    const file = readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8');
+    expect(file.match(/NET_ADMIN/g)).toHaveLength(1);
+    expect(await project.down()).toEqual([]);
+  });
+});
+
+/** Everything that a lab's curl has printed when it has ended. */
+async function printed(lab: StartedDockerComposeEnvironment): Promise<string> {
+  const id = lab.getContainer('curl-1').getId();
+  await dockerOk('wait', id);
+  return dockerOk('logs', id);
+}
+
+describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () => {
+  const labs: StartedDockerComposeEnvironment[] = [];
+  beforeAll(() => buildImage(), 600_000);
+  afterAll(async () => {
+    for (const lab of labs) await lab.down({ removeVolumes: false });
+  }, 60_000);
+
+  it('both show the page, and the end of one leaves the other alone', async () => {
+    const start = () =>
+      new DockerComposeEnvironment(ROOT, 'docker-compose.yml')
+        .withEnvironment({ L4LAB_IMAGE: IMAGE, COMPOSE_PROFILES: 'demo' })
+        .withWaitStrategy('curl-1', Wait.forOneShotStartup())
+        .up();
+    labs.push(...(await Promise.all([start(), start()])));
+    const [first, second] = labs as [StartedDockerComposeEnvironment, StartedDockerComposeEnvironment];
+    for (const lab of labs) expect(await printed(lab)).toContain(PAGE.trim());
+    await labs.shift()?.down({ removeVolumes: false });
+    expect(first).not.toBe(second);
+    await second.getContainer('curl-1').restart();
+    expect((await printed(second)).split(PAGE.trim())).toHaveLength(3);
   });
 });

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ENGINE = fileURLToPath(new URL('./engine.mjs', import.meta.url));
 /** The image under test. It stays after the tests, as its layers make the next build quick. */
-export const IMAGE = 'l4lab:test';
+export const IMAGE = process.env.L4LAB_TEST_IMAGE ?? 'l4lab:test';
 export const BASE = 'node:22-bookworm-slim';
 
 /** What every component gets: no root, no capability, no new privilege, nothing to write but a tmpfs. */
@@ -27,8 +27,23 @@ export interface Ended {
   readonly stderr: string;
 }
 
-async function run(command: string, args: readonly string[]): Promise<Ended> {
-  const child = spawn(command, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+export interface RunOptions {
+  readonly cwd?: string;
+  /** Beside the environment of the tests. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Runs a program to its end. */
+export async function run(
+  command: string,
+  args: readonly string[],
+  { cwd = ROOT, env = {} }: RunOptions = {},
+): Promise<Ended> {
+  const child = spawn(command, args, {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
   child.stdout.on('data', (data: Buffer) => stdout.push(data));
   child.stderr.on('data', (data: Buffer) => stderr.push(data));
@@ -55,12 +70,9 @@ export async function dockerOk(...args: string[]): Promise<string> {
  */
 export async function whyNoContainers(): Promise<string | undefined> {
   if (process.env.L4LAB_CONTAINERS === 'required') return undefined;
-  const answer = await docker('version', '--format', '{{.Server.Version}}').catch((err: Error) => ({
-    status: 1,
-    stderr: err.message,
-  }));
-  if (answer.status === 0) return undefined;
-  return `no container engine answers (${answer.stderr.trim().split('\n').at(-1)}); node test/containers/engine.mjs start`;
+  const { status, stderr } = await run(process.execPath, [ENGINE, 'check']);
+  if (status === 0) return undefined;
+  return `${stderr.trim().replace(/^engine: /, '')}; node test/containers/engine.mjs start`;
 }
 
 /** Why `docker compose` cannot be used; undefined when it can. The old stand-alone program is not enough. */
@@ -71,6 +83,13 @@ export async function whyNoCompose(): Promise<string | undefined> {
   const problem = 'docker has no compose plugin: node test/containers/engine.mjs start, then eval its env';
   if (process.env.L4LAB_CONTAINERS === 'required') throw new Error(problem);
   return problem;
+}
+
+/** `whyNoCompose`, and says so: a run that skips tests must not look like one that passed them. */
+export async function skipReason(): Promise<string | undefined> {
+  const reason = await whyNoCompose();
+  if (reason) console.warn(`test/containers: skipped as ${reason}`);
+  return reason;
 }
 
 /** Builds the image; layers that are there already are reused. */

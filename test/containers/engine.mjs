@@ -3,6 +3,7 @@
 //
 //     node test/containers/engine.mjs start     engine, compose v2 and base image, each if it is missing
 //     node test/containers/engine.mjs status    says what there is; status 0 if everything is there
+//     node test/containers/engine.mjs check     status 0 if an engine answers, else says why not
 //     node test/containers/engine.mjs env       export lines that a shell needs after `start` (eval)
 //     node test/containers/engine.mjs base      only the base image
 //     node test/containers/engine.mjs stop      ends the engine if `start` started it
@@ -33,6 +34,11 @@ const commands = {
     say(compose ? `docker compose ${compose}` : 'docker compose v2 is missing');
     say(`${BASE}: ${base ? 'present' : 'missing'}`);
     if (!version || !compose || !base) process.exitCode = 1;
+  },
+
+  check() {
+    const { version, problem } = engine();
+    if (!version) throw new EngineError(problem);
   },
 
   base() {

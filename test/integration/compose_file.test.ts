@@ -14,7 +14,8 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
   afterEach(() => bed.close());
 
   it('writes docker-compose.yml as it is committed, and leaves nothing', async () => {
-    const { status, run } = await bed.done(['compose', '--web', 'ftp.de.debian.org', SCRIPT], { cwd: ROOT });
+    const options = ['--web', 'ftp.de.debian.org', '--tap', 'deploy/labs/tap/tap.cfg'];
+    const { status, run } = await bed.done(['compose', ...options, SCRIPT], { cwd: ROOT });
     expect([status, run.stderr]).toEqual([0, '']);
     expect(run.text).toBe(readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8'));
     expect(bed.files()).toEqual([]);
@@ -27,6 +28,15 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
     expect(run.stderr).toMatch(/as it has not ended after 5 s \(rom\/curl\.cfg:27: waiting for a server on/);
     expect(run.stderr).toContain('e.g. virtnet = function() return vswitch:create(0) end');
     expect(bed.files()).toEqual([]);
+  });
+
+  it('refuses a script for --tap that the image does not have, and a task with the name of a service', async () => {
+    bed.file('net.cfg', 'require("L4").default_loader:start({ log = { "shm" } }, "rom/curl");');
+    const tap = await bed.done(['compose', '--tap', 'net.cfg', join(ROOT, SCRIPT)]);
+    expect(tap.run.stderr).toMatch(/Cannot use --tap net\.cfg as it must be in the image: name a script in/);
+    const shm = await bed.done(['compose', 'net.cfg']);
+    expect(shm.run.stderr).toMatch(/task 'shm' as there is a service of that name already: give it another/);
+    expect([tap.status, shm.status]).toEqual([2, 2]);
   });
 
   it('follows restart policies of the script and of the command line', async () => {
@@ -72,6 +82,6 @@ ld:start({ caps = { vbus = ld:new_channel(), svr = ld:new_channel():svr() } }, "
     const { status, run } = await bed.done(['compose', 'net.cfg', '--nic', 'none']);
     expect([status, run.stderr]).toEqual([0, '']);
     expect(run.text).toContain('command: ["broker", "--nic", "none", "/lab/net.cfg"]');
-    expect(run.text).toContain('volumes: ["run:/run/l4lab", "./:/lab:ro"]');
+    expect(run.text).toContain('volumes: ["./:/lab:ro"]');
   });
 });

@@ -9,10 +9,12 @@ import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toL4Error } from '#common/ipc/errors';
 import { Lifeline } from '#common/shm/lifeline';
-import { randomName } from '#common/shm/run_dir';
+import { randomName, stateFile } from '#common/shm/run_dir';
+import { Health } from '#common/task/health';
 import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import { awaitSecret, type BrokerConnection, connect, explain } from '../broker_client.ts';
+import { watchKeeper } from '../keeper.ts';
 import { brokerDir, useLab } from '../registry.ts';
 import { RunningComponent } from './running.ts';
 import { StopRequest } from './stop_request.ts';
@@ -27,9 +29,11 @@ export async function component(task: string, options: { readonly runDir?: strin
   const dir = resolve(brokerDir(options.runDir));
   const say = (text: string) => console.error(`l4lab: component '${task}': ${text}`);
   const stop = new StopRequest();
+  void watchKeeper(say, () => stop.request());
   const lab = useLab(dir);
   const instance = randomName();
   const lifeline = new Lifeline(dir, instance);
+  const health = new Health(healthFiles(dir, instance), 'it waits for the broker');
   let connection: BrokerConnection | undefined;
   try {
     const secret = await awaitSecret(dir, say, stop.signal);
@@ -39,15 +43,22 @@ export async function component(task: string, options: { readonly runDir?: strin
     });
     const record = await fetchRecord(connection, { task, instance }, stop.signal, say);
     if (!record) return EXIT_SIGTERM;
-    const status = await new RunningComponent({ connection, record, dir, instance, stop, say }).run();
+    const status = await new RunningComponent({ connection, record, dir, instance, stop, say, health }).run();
     // A program may leave timers and handles behind; its end is the end of the process.
     setImmediate(() => process.exit(status));
     return status;
   } finally {
+    health.close();
     connection?.ipc.close();
     lifeline.close();
     lab.release();
   }
+}
+
+/** One file for the broker, and one for whoever looks from outside. */
+function healthFiles(dir: string, instance: string): string[] {
+  const { L4LAB_HEALTH_FILE: path } = process.env;
+  return [stateFile(dir, instance), ...(path ? [path] : [])];
 }
 
 /** Waits until the script has started the task; undefined: we are to end before that. */

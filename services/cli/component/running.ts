@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toL4Error } from '#common/ipc/errors';
 import { execv } from '#common/shm/libc';
+import type { Health } from '#common/task/health';
 import { reportUncaught, runTask } from '#common/task/run';
 import { l4lab as m } from '../../../proto/gen/messages.js';
 import type { BrokerConnection } from '../broker_client.ts';
@@ -24,6 +25,7 @@ export interface RunningContext {
   readonly instance: string;
   readonly stop: StopRequest;
   readonly say: (text: string) => void;
+  readonly health: Health;
 }
 
 export class RunningComponent {
@@ -38,7 +40,7 @@ export class RunningComponent {
 
   /** Runs the program to its end and tells the broker. Returns the exit status. */
   async run(): Promise<number> {
-    const { record, dir, stop } = this.#context;
+    const { record, dir, stop, health } = this.#context;
     process.title = record.name;
     process.on('uncaughtException', (err) => {
       const status = reportUncaught(err);
@@ -47,7 +49,7 @@ export class RunningComponent {
     this.#tee.attach();
     void this.#obey();
     const forced = stop.graceOver.then(() => EXIT_SIGTERM);
-    const status = await Promise.race([runTask(record, dir, stop.signal), forced]);
+    const status = await Promise.race([runTask(record, dir, stop.signal, health), forced]);
     await this.#farewell(status);
     if (this.#again)
       execv(process.execPath, [process.execPath, ...process.execArgv, ...process.argv.slice(1)]);

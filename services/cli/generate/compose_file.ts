@@ -1,4 +1,10 @@
-/** The text of a compose file for the components of one ned script. */
+/**
+ * The text of a compose file for the components of one ned script.
+ *
+ * It is read by docker compose v2 and by docker-compose 1.29; words that only one of them knows are not used.
+ * The shared memory is that of the container `shm` (`ipc`), not a volume: it goes with the containers, so that
+ * `down` leaves nothing.
+ */
 import type { RestartPolicy } from '#common/task/restart';
 import type { Component } from './components.ts';
 
@@ -15,10 +21,15 @@ export interface ComposeLab {
   readonly builds: boolean;
   /** A web server beside the lab that answers to this name; undefined: none. */
   readonly web?: string;
+  /** Path in the image of a script for a lab behind a TAP interface; undefined: none. */
+  readonly tap?: string;
 }
 
+/** Services of the file that are no tasks; no task may have these names. */
+export const OTHER_SERVICES = ['ned', 'shm', 'web', 'tap'] as const;
+
 const HEAD = `
-x-component: &component
+x-confined: &confined
   image: \${L4LAB_IMAGE:-l4lab}
   user: "10001:10001"
   read_only: true
@@ -26,45 +37,57 @@ x-component: &component
   security_opt: ["no-new-privileges:true"]
   pids_limit: 128
   stop_grace_period: 5s
+  tmpfs: ["/run/l4lab:size=64k,mode=1777"]
+  environment:
+    L4LAB_HEALTH_FILE: /run/l4lab/health
+    L4LAB_RUN_BASE: /dev/shm/l4lab
+    L4LAB_KEEPER: /dev/shm/keeper
 
+x-component: &component
+  <<: *confined
+  ipc: "service:shm"
+  network_mode: none
+
+# Asked every second until it is ready; from then on an answer takes half a minute (deploy/docker/health.sh).
 x-health: &health
-  interval: 3s
-  timeout: 10s
-  retries: 10
+  test: ["CMD", "l4lab-health"]
+  interval: 1s
+  timeout: 60s
+  retries: 3
+  start_period: 120s
 `;
 
-/** A tmpfs, closed to everybody but the user of the image: it vanishes with the last container. */
-const TAIL = `
-volumes:
-  run:
-    driver_opts:
-      type: tmpfs
-      device: tmpfs
-      o: size=256m,uid=10001,gid=10001,mode=0700
-`;
-
-const WEB_READY = `fetch("http://127.0.0.1/").then(() => process.exit(0), () => process.exit(1))`;
+/** Keeps the shared memory of all components: rings, packets, doorbells, sockets, the log. */
+const SHM = service('shm', 'confined', [
+  'entrypoint: ["l4lab-keep"]',
+  'ipc: shareable',
+  `shm_size: \${L4LAB_SHM_SIZE:-512m}`,
+  'network_mode: none',
+  'restart: unless-stopped',
+]);
 
 /** The whole file. Names become services as they are; the machine and the web server alone have a network. */
 export function composeFile(lab: ComposeLab): string {
   const servers = lab.components.filter(({ serves }) => serves).map(({ name }) => name);
-  const ready = lab.web === undefined ? servers : [...servers, 'web'];
   const services = [
+    SHM,
     nedService(lab),
-    ...lab.components.map((component) => componentService(component, component.serves ? ['ned'] : ready)),
+    ...lab.components.map((component) => componentService(component, component.serves ? ['ned'] : servers)),
     ...(lab.web === undefined ? [] : [webService(lab.web)]),
+    ...(lab.tap === undefined ? [] : [tapService(lab.tap)]),
   ];
-  return `# Made by: ${lab.command}\n${HEAD}\nservices:\n${services.join('\n')}${TAIL}`;
+  return `# Made by: ${lab.command}\n${HEAD}\nservices:\n${services.join('\n')}`;
 }
 
 function nedService({ broker, mounts, builds }: ComposeLab): string {
-  return service('ned', [
+  return service('ned', 'component', [
     ...(builds ? ['build: {context: ., dockerfile: deploy/docker/Dockerfile}'] : []),
     `command: ${list(broker)}`,
-    `volumes: ${list(['run:/run/l4lab', ...mounts])}`,
-    'network_mode: none',
+    ...(mounts.length > 0 ? [`volumes: ${list(mounts)}`] : []),
     'restart: unless-stopped',
-    health(['CMD', 'l4lab', 'health', 'ned']),
+    'healthcheck: *health',
+    'depends_on:',
+    '  shm: {condition: service_started}',
   ]);
 }
 
@@ -76,19 +99,22 @@ const RESTART: Readonly<Record<RestartPolicy, string>> = {
 };
 
 function componentService({ name, serves, restart }: Component, after: readonly string[]): string {
-  return service(name, [
+  // `networks` and `network_mode` exclude each other.
+  const wired = name === 'machine';
+  return service(name, wired ? 'confined' : 'component', [
     `command: ${list(['component', name])}`,
-    'volumes: ["run:/run/l4lab"]',
-    name === 'machine' ? 'networks: [default]' : 'network_mode: none',
+    ...(wired ? ['ipc: "service:shm"', 'networks: [default]'] : []),
     `restart: ${RESTART[restart ?? (serves ? 'always' : 'no')]}`,
-    ...(serves ? [health(['CMD', 'l4lab', 'health', name])] : []),
+    ...(serves ? ['healthcheck: *health'] : []),
     'depends_on:',
     ...after.map((other) => `  ${other}: {condition: service_healthy}`),
   ]);
 }
 
+/** Nobody waits for it: without the profile the same name leads to the real server. */
 function webService(alias: string): string {
-  return service('web', [
+  return service('web', 'confined', [
+    'profiles: [demo]',
     'entrypoint: ["node", "dist/services/web/main.js"]',
     'command: ["80", "0.0.0.0"]',
     // Port 80 without a capability, also on engines that do not set it themselves.
@@ -96,16 +122,30 @@ function webService(alias: string): string {
     'networks:',
     `  default: {aliases: ${list([alias])}}`,
     'restart: unless-stopped',
-    health(['CMD', 'node', '-e', WEB_READY]),
+    'healthcheck: *health',
   ]);
 }
 
-function service(name: string, lines: readonly string[]): string {
-  return `  ${name}:\n${['<<: *component', ...lines].map((line) => `    ${line}\n`).join('')}`;
+/** A lab of its own in one container, whose NIC's cable is a TAP interface there; the web server is on its other end. */
+function tapService(script: string): string {
+  const lab = `l4lab run --nic e1000,wire=tap:lab0,address=10.0.2.2/24 --wait-for curl ${script}`;
+  return service('tap', 'confined', [
+    'profiles: [tap]',
+    // Only root can have a capability and no_new_privileges at once.
+    'user: "0:0"',
+    'cap_add: [NET_ADMIN]',
+    'devices: ["/dev/net/tun"]',
+    'network_mode: none',
+    'sysctls: {net.ipv4.ip_unprivileged_port_start: 0}',
+    'environment: {L4LAB_RUN_BASE: /dev/shm/l4lab}',
+    `entrypoint: ${list(['sh', '-c'])}`,
+    `command: ${list([`node dist/services/web/main.js 80 0.0.0.0 & exec ${lab}`])}`,
+    'restart: "no"',
+  ]);
 }
 
-function health(test: readonly string[]): string {
-  return `healthcheck: {<<: *health, test: ${list(test)}}`;
+function service(name: string, base: 'component' | 'confined', lines: readonly string[]): string {
+  return `  ${name}:\n${[`<<: *${base}`, ...lines].map((line) => `    ${line}\n`).join('')}`;
 }
 
 /** A flow list. Compose replaces variables: what is meant literally has two dollar signs. */

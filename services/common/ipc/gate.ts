@@ -68,9 +68,11 @@ export class Gate {
   /** Resolved by the first `setRoot`: calls that come between the binding and it wait. */
   #rootSet: Promise<void>;
   #haveRoot: () => void = () => {};
+  readonly #onServing: (serving: boolean) => void;
   #closed = false;
 
-  private constructor(end: ServerEnd, path: string) {
+  private constructor(end: ServerEnd, path: string, onServing: (serving: boolean) => void) {
+    this.#onServing = onServing;
     this.#end = end;
     this.#path = path;
     this.#socket = new Router({
@@ -87,11 +89,16 @@ export class Gate {
   }
 
   /**
-   * Binds the gate's socket at `path`. Calls to the gate itself wait for `setRoot`. `prepare` exports what is to be
-   * there before the first call can come.
+   * Binds the gate's socket at `path`. Calls to the gate itself wait for `setRoot`, which calls `onServing`. `prepare`
+   * exports what is to be there before the first call can come.
    */
-  static async bind(end: ServerEnd, path: string, prepare?: (gate: Gate) => void): Promise<Gate> {
-    const gate = new Gate(end, path);
+  static async bind(
+    end: ServerEnd,
+    path: string,
+    prepare?: (gate: Gate) => void,
+    onServing: (serving: boolean) => void = () => {},
+  ): Promise<Gate> {
+    const gate = new Gate(end, path, onServing);
     prepare?.(gate);
     rmSync(`${path}.dead`, { force: true });
     await gate.#socket.bind(`ipc://${path}`);
@@ -103,11 +110,13 @@ export class Gate {
   setRoot(bindings: readonly Binding[], rights = RIGHTS_ALL): void {
     this.#objects.set(0, this.#makeObject(0, bindings, { rights }));
     this.#haveRoot();
+    this.#onServing(true);
   }
 
   /** Takes away what stands behind the gate itself: calls to it wait for the next `setRoot`. */
   clearRoot(): void {
     this.#objects.delete(0);
+    this.#onServing(false);
     this.#rootSet = new Promise((resolve) => {
       this.#haveRoot = resolve;
     });

@@ -19,6 +19,8 @@ export interface IpcOptions {
   readonly onWaiting?: (text: string) => void;
   /** How messages call a gate; default its first digits. */
   readonly nameOf?: (gate: string) => string | undefined;
+  /** Told when a gate of ours begins to answer calls, or ceases to. */
+  readonly onServing?: (gate: string, serving: boolean) => void;
 }
 
 /** Where a gate's server listens. */
@@ -79,7 +81,9 @@ export class Ipc {
 
   /** Becomes the server of a gate. `prepare` exports what is to be there before the first call can come. */
   async serve(end: ServerEnd, prepare?: (gate: Gate) => void): Promise<Gate> {
-    const gate = await Gate.bind(end, gatePath(this.#options.runDir, end.gate), prepare);
+    const { runDir, onServing } = this.#options;
+    const tell = (serving: boolean): void => onServing?.(end.gate, serving);
+    const gate = await Gate.bind(end, gatePath(runDir, end.gate), prepare, tell);
     this.#gates.push(gate);
     return gate;
   }

@@ -108,7 +108,7 @@ describe('Mmio', () => {
     const memory = new Memory(new ArrayBuffer(MMIO_BYTES));
     const server = new MmioServer(memory, 0);
     const bell = doorbells.create();
-    const client = new MmioClient(memory, 0, doorbells.open(bell.name));
+    const client = new MmioClient(memory, 0, doorbells.open(bell.name), { lives: () => true });
     const log: string[] = [];
     const registers = {
       read32: (offset: number) => {
@@ -164,7 +164,7 @@ describe('Mmio', () => {
     const shared = new SharedArrayBuffer(MMIO_BYTES);
     const memory = new Memory(shared as unknown as ArrayBuffer);
     const server = new MmioServer(memory, 0);
-    const client = new MmioClient(memory, 0, doorbells.open(doorbells.create().name));
+    const client = new MmioClient(memory, 0, doorbells.open(doorbells.create().name), { lives: () => true });
     void server;
     // A stand-in device: adds up what is written to register 0 and answers every read with the sum.
     const device = new Worker(

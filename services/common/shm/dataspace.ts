@@ -10,6 +10,8 @@ import { L4Error } from '#common/ipc/errors';
 import { type Arena, PAGE_SIZE, pageRound } from './arena.ts';
 import * as libc from './libc.ts';
 import { isRandomName, randomName } from './run_dir.ts';
+import { larger } from './space.ts';
+import { bindToProcess } from './sweep.ts';
 
 /** The message SharedMemory of ipc.proto. */
 export interface SharedMemoryRef {
@@ -40,22 +42,23 @@ export class SharedMemories {
 
   /**
    * Makes a dataspace of at least `size` bytes, zeroed. Throws L4Error ENOMEM when /dev/shm is full.
-   * With `writableByOthers` false peers are told to map it read-only.
+   * With `writableByOthers` false peers are told to map it read-only. It goes with this process, however that
+   * ends (sweep.ts), unless it `outlivesUs`.
    */
-  create(size: number, writableByOthers = true): Mapping {
+  create(size: number, writableByOthers = true, outlivesUs = false): Mapping {
     const bytes = pageRound(size);
     const name = randomName();
     const path = join(this.#dir, name);
-    const fd = openSync(path, 'wx+', 0o600);
+    const fd = this.#make(path, bytes);
     try {
       libc.fallocate(fd, bytes);
+      if (!outlivesUs) bindToProcess(fd);
       const offset = this.#arena.mapFile(fd, bytes, true);
-      return this.#mapping(offset, bytes, { name, size: bytes, writable: writableByOthers }, path);
+      return this.#mapping(offset, bytes, { name, size: bytes, writable: writableByOthers }, { path, fd });
     } catch (err) {
+      closeSync(fd);
       unlinkSync(path);
       throw outOfSpace(err, bytes, this.#dir);
-    } finally {
-      closeSync(fd);
     }
   }
 
@@ -99,6 +102,15 @@ export class SharedMemories {
     for (const mapping of [...this.#open]) mapping.close();
   }
 
+  /** A file needs a page even when it is empty. */
+  #make(path: string, bytes: number): number {
+    try {
+      return openSync(path, 'wx+', 0o600);
+    } catch (err) {
+      throw outOfSpace(err, bytes, this.#dir);
+    }
+  }
+
   #openFile(name: string, writable: boolean): number {
     try {
       return openSync(join(this.#dir, name), writable ? 'r+' : 'r');
@@ -109,7 +121,13 @@ export class SharedMemories {
     }
   }
 
-  #mapping(offset: number, size: number, ref: SharedMemoryRef, ownPath: string | undefined): Mapping {
+  /** `own`: the file, if it is ours; it stays open for its lock. */
+  #mapping(
+    offset: number,
+    size: number,
+    ref: SharedMemoryRef,
+    own: { readonly path: string; readonly fd: number } | undefined,
+  ): Mapping {
     const mapping: Mapping = {
       offset,
       size,
@@ -117,7 +135,9 @@ export class SharedMemories {
       close: () => {
         if (!this.#open.delete(mapping)) return;
         this.#arena.unmap(offset, size);
-        if (ownPath !== undefined) unlinkQuietly(ownPath);
+        if (!own) return;
+        closeSync(own.fd);
+        unlinkQuietly(own.path);
       },
     };
     this.#open.add(mapping);
@@ -134,9 +154,8 @@ function unlinkQuietly(path: string): void {
 }
 
 function outOfSpace(err: unknown, bytes: number, dir: string): unknown {
-  if (!(err instanceof libc.SystemError) || err.code !== 'ENOSPC') return err;
-  const hint =
-    'free some of it (l4lab stop, rm of unused files) or make it larger (mount -o remount,size=...)';
+  if ((err as NodeJS.ErrnoException).code !== 'ENOSPC') return err;
+  const hint = `free some of it (l4lab stop, rm of unused files) or make it larger (${larger()})`;
   return new L4Error(
     'ENOMEM',
     `Cannot create a dataspace of ${bytes} bytes as the file system of ${dir} is full: ${hint}`,

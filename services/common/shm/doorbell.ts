@@ -7,7 +7,9 @@ import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { L4Error } from '#common/ipc/errors';
 import * as libc from './libc.ts';
+import { EndWatch, Lifeline } from './lifeline.ts';
 import { isRandomName, randomName } from './run_dir.ts';
+import { bindToProcess } from './sweep.ts';
 
 const ONE = Uint8Array.of(1);
 const DRAIN = new Uint8Array(64);
@@ -27,6 +29,7 @@ export class Doorbell {
     this.#path = join(dir, name);
     libc.mkfifo(this.#path, 0o600);
     this.#fd = openSync(this.#path, constants.O_RDWR | constants.O_NONBLOCK);
+    bindToProcess(this.#fd);
   }
 
   /** Calls `onRing` from the event loop after one or more rings; they are drained by then. Once per doorbell. */
@@ -92,12 +95,16 @@ export class Bell {
   }
 }
 
+const LIFELINE = '.life';
+
 /** All doorbells of one process. */
 export class Doorbells {
+  readonly #runDir: string;
   readonly #dir: string;
   readonly #open = new Set<Doorbell>();
 
   constructor(runDir: string) {
+    this.#runDir = runDir;
     this.#dir = join(runDir, 'b');
   }
 
@@ -110,6 +117,23 @@ export class Doorbells {
 
   open(name: string): Bell {
     return new Bell(this.#dir, name);
+  }
+
+  /** Shows the life of this process under the name of a doorbell; for `watch`. */
+  lifeline(name: string): Lifeline {
+    return new Lifeline(this.#runDir, name, LIFELINE);
+  }
+
+  /** Calls `onEnd` when the process that holds the lifeline of that doorbell has ended. */
+  watch(name: string, onEnd: () => void): EndWatch {
+    if (!isRandomName(name)) {
+      throw new L4Error('EINVAL', `Cannot watch "${name}" as the name of a doorbell must be 32 hex digits`);
+    }
+    try {
+      return new EndWatch(join(this.#dir, `${name}${LIFELINE}`), onEnd);
+    } catch (cause) {
+      throw new L4Error('EINVAL', `Cannot watch doorbell ${name} as its owner shows no lifeline`, { cause });
+    }
   }
 
   /** Closes the waiting ends that are left; at the end of the process. */

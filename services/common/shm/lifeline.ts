@@ -7,6 +7,7 @@ import { closeSync, constants, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import * as libc from './libc.ts';
 import { isRandomName } from './run_dir.ts';
+import { bindToProcess } from './sweep.ts';
 
 const SOME_BYTES = new Uint8Array(64);
 
@@ -20,12 +21,13 @@ export class Lifeline {
   readonly #path: string;
   readonly #fd: number;
 
-  /** Makes the FIFO. */
-  constructor(runDir: string, name: string) {
-    this.#path = pathOf(runDir, name);
+  /** Makes the FIFO `<run dir>/b/<name><suffix>`. */
+  constructor(runDir: string, name: string, suffix = '') {
+    this.#path = pathOf(runDir, name) + suffix;
     libc.mkfifo(this.#path, 0o600);
     // For reading as well: opening must not wait for the watcher, and its end must not concern us.
     this.#fd = openSync(this.#path, constants.O_RDWR | constants.O_NONBLOCK);
+    bindToProcess(this.#fd);
   }
 
   /** As the end of the process does it; the FIFO goes as well. */
@@ -35,23 +37,21 @@ export class Lifeline {
   }
 }
 
-/** The watcher's end. */
-export class LifelineWatch {
-  readonly #path: string;
+/** Watches a FIFO that another process holds open; any number of processes may. */
+export class EndWatch {
   readonly #fd: number;
-  readonly #watch: { close(): void };
+  readonly #watch: { close(): void; unref(): void };
   readonly #onEnd: () => void;
   #ended = false;
 
   /** Calls `onEnd` once, from the event loop or from `check`. Throws when there is no such FIFO. */
-  constructor(runDir: string, name: string, onEnd: () => void) {
-    this.#path = pathOf(runDir, name);
-    this.#fd = openSync(this.#path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  constructor(path: string, onEnd: () => void) {
+    this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
     this.#onEnd = onEnd;
     this.#watch = libc.watchReadable(this.#fd, () => void this.check());
   }
 
-  /** True as long as the other process lives. */
+  /** True as long as the other process lives, stopped or not. About 1 us. */
   check(): boolean {
     if (this.#ended) return false;
     let got: number;
@@ -59,9 +59,42 @@ export class LifelineWatch {
     while (got > 0);
     // 0 is end-of-file; nothing to read but a writer is -1 (EAGAIN).
     if (got !== 0) return true;
-    this.close();
+    this.leave();
     this.#onEnd();
     return false;
+  }
+
+  /** Lets this process end although it watches. */
+  unref(): void {
+    this.#watch.unref();
+  }
+
+  /** Stops watching. */
+  leave(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#watch.close();
+    closeSync(this.#fd);
+  }
+}
+
+/** The watcher's end of a lifeline: there is one, and it removes the FIFO in the end. */
+export class LifelineWatch {
+  readonly #path: string;
+  readonly #watch: EndWatch;
+
+  /** Calls `onEnd` once, from the event loop or from `check`. Throws when there is no such FIFO. */
+  constructor(runDir: string, name: string, onEnd: () => void) {
+    this.#path = pathOf(runDir, name);
+    this.#watch = new EndWatch(this.#path, () => {
+      rmSync(this.#path, { force: true });
+      onEnd();
+    });
+  }
+
+  /** True as long as the other process lives. */
+  check(): boolean {
+    return this.#watch.check();
   }
 
   /** Stops watching and removes the FIFO. */
@@ -72,9 +105,6 @@ export class LifelineWatch {
 
   /** Stops watching; another watcher may come. */
   leave(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#watch.close();
-    closeSync(this.#fd);
+    this.#watch.leave();
   }
 }

@@ -1,46 +1,60 @@
 /** Register channels to a device that does not answer: stopped, ended, or another process by now. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Memory } from '#common/memory';
+import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import type { Bell } from './doorbell.ts';
-import { MMIO_BYTES, MmioClient, type MmioClientOptions, MmioServer } from './mmio.ts';
+import { EndWatch } from './lifeline.ts';
+import { MMIO_BYTES, MmioClient, MmioServer } from './mmio.ts';
 
 const ALL_ONES = 0xffff_ffff;
-const PID = 1;
-const START_TIME = 2;
-const PID_NAMESPACE = 3;
 const BELL = { ring: () => {} } as unknown as Bell;
 
+let dir: TestRunDir;
 const children: ChildProcess[] = [];
+const watches: EndWatch[] = [];
+beforeEach(() => {
+  dir = testRunDir();
+});
 afterEach(async () => {
+  for (const watch of watches.splice(0)) watch.leave();
   for (const child of children.splice(0)) {
     if (child.exitCode !== null || child.signalCode !== null) continue;
     child.kill('SIGKILL');
     await once(child, 'exit');
   }
+  dir[Symbol.dispose]();
 });
 
-function startTimeOf(pid: number): number {
-  return Number(readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.split(' ')[19]);
+/** A process that holds a lifeline and never looks at its channel. */
+async function sleeper(): Promise<ChildProcess> {
+  const path = join(dir.path, `life${children.length}`);
+  const script = `mkfifo "${path}"; exec 3<>"${path}"; echo held; exec sleep 60`;
+  const child = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  children.push(child);
+  await once(child.stdout, 'data');
+  return child;
 }
 
-/** A channel whose device is the process `pid`, which never looks at it. */
-function channelOf(pid: number, options: MmioClientOptions = {}) {
+interface ChannelOptions {
+  readonly onSlow?: () => void;
+  readonly slowMs?: number;
+  /** Called when the device's process has ended. */
+  readonly onEnd?: () => void;
+}
+
+/** A channel whose device is that process. */
+function channelOf(device: ChildProcess, { onEnd = () => {}, ...options }: ChannelOptions = {}) {
   const shared = new SharedArrayBuffer(MMIO_BYTES);
   const memory = new Memory(shared as unknown as ArrayBuffer);
   new MmioServer(memory, 0);
-  memory.u32[PID] = pid;
-  memory.u32[START_TIME] = startTimeOf(pid);
-  return { shared, memory, client: new MmioClient(memory, 0, BELL, options) };
-}
-
-function sleeper(): ChildProcess & { pid: number } {
-  const child = spawn('sleep', ['60'], { stdio: 'ignore' });
-  children.push(child);
-  return child as ChildProcess & { pid: number };
+  const watch = new EndWatch(join(dir.path, `life${children.indexOf(device)}`), onEnd);
+  watches.push(watch);
+  const client = new MmioClient(memory, 0, BELL, { ...options, lives: () => watch.check() });
+  return { shared, memory, client };
 }
 
 async function kill(child: ChildProcess): Promise<void> {
@@ -72,10 +86,10 @@ async function answerAfter(shared: SharedArrayBuffer, ms: number): Promise<Worke
 
 describe('MmioClient', () => {
   it('waits for a device that is stopped, and says so once', async () => {
-    const child = sleeper();
+    const child = await sleeper();
     child.kill('SIGSTOP');
     let slow = 0;
-    const { shared, client } = channelOf(child.pid, { onSlow: () => slow++, slowMs: 50 });
+    const { shared, client } = channelOf(child, { onSlow: () => slow++, slowMs: 50 });
     const worker = await answerAfter(shared, 200);
     const { value, ms } = timed(() => client.read32(8));
     expect(value).toBe(0x1234);
@@ -85,7 +99,7 @@ describe('MmioClient', () => {
   });
 
   it('waits with a write when the ring is full and the device is stopped', async () => {
-    const { shared, client, memory } = channelOf(process.pid);
+    const { shared, client, memory } = channelOf(await sleeper());
     for (let n = 0; n < 2048; n++) client.write32(0, n);
     const worker = await answerAfter(shared, 50);
     client.write32(0, 7);
@@ -93,45 +107,29 @@ describe('MmioClient', () => {
     await worker.terminate();
   });
 
-  it('reads all ones within 200 ms when the process has ended', async () => {
-    const child = sleeper();
-    const { client } = channelOf(child.pid);
+  it('reads all ones soon after the process has ended, also while the read waits', async () => {
+    const child = await sleeper();
+    const { client } = channelOf(child);
+    // Not from here: the read blocks this thread.
+    const killer = spawn('sh', ['-c', `sleep 0.2; kill -9 ${child.pid}`], { stdio: 'ignore' });
+    const { value, ms } = timed(() => client.read32(8));
+    expect(value).toBe(ALL_ONES);
+    expect(ms).toBeGreaterThan(100);
+    await once(killer, 'exit');
+    expect(timed(() => client.read32(8)).value).toBe(ALL_ONES);
+  });
+
+  it('the end of the process is told by the event loop, too', async () => {
+    const child = await sleeper();
+    let ended = 0;
+    channelOf(child, { onEnd: () => ended++ });
     await kill(child);
-    const { value, ms } = timed(() => client.read32(8));
-    expect(value).toBe(ALL_ONES);
-    expect(ms).toBeLessThan(200);
-  });
-
-  it('reads all ones when the process has ended and nobody has waited for it', async () => {
-    // The shell's child becomes one of a program that never waits.
-    const parent = spawn('sh', ['-c', 'sleep 60 & echo $!; exec sleep 60'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    children.push(parent);
-    const [line] = (await once(parent.stdout, 'data')) as [Buffer];
-    const pid = Number(line.toString());
-    const { client } = channelOf(pid);
-    process.kill(pid, 'SIGKILL');
-    expect(client.read32(8)).toBe(ALL_ONES);
-  });
-
-  it('reads all ones when the pid is that of a later process', () => {
-    const { client, memory } = channelOf(process.pid);
-    memory.u32[START_TIME] = ((memory.u32[START_TIME] as number) - 1) >>> 0;
-    expect(client.read32(8)).toBe(ALL_ONES);
-  });
-
-  it('gives up after some time when the device is in another pid namespace', () => {
-    const { client, memory } = channelOf(process.pid, { unseenMs: 100 });
-    memory.u32[PID_NAMESPACE] = 1;
-    const { value, ms } = timed(() => client.read32(8));
-    expect(value).toBe(ALL_ONES);
-    expect(ms).toBeGreaterThan(90);
+    await expect.poll(() => ended).toBe(1);
   });
 
   it('drops writes into a full ring of a device that has ended', async () => {
-    const child = sleeper();
-    const { client, memory } = channelOf(child.pid);
+    const child = await sleeper();
+    const { client, memory } = channelOf(child);
     await kill(child);
     for (let n = 0; n < 2048; n++) client.write32(0, n);
     client.write32(0, 1);

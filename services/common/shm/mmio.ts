@@ -4,23 +4,20 @@
  * As on PCIe: writes are posted into a ring and the driver goes on; a read waits until the device has
  * performed all earlier writes and then answers. A device whose process has ended, or that has closed the
  * channel, is gone: the read gives all ones, which is what a PCI host returns when nobody claims the access.
- * A process that is merely stopped is waited for, as a CPU waits for its bus.
+ * A process that is merely stopped is waited for, as a CPU waits for its bus. Which of them it is says the
+ * device's lifeline (lifeline.ts), the same in every container that shares the run directory.
  *
  * Shared layout, u32 words; each word has one writer, words of different writers lie on different
- * cache lines: 0 magic, 1 pid, 2 start time, 3 pid namespace (device, before anybody else looks) ·
+ * cache lines: 0 magic (device, before anybody else looks) ·
  * 16 tail (driver: writes posted) · 32 head (device: writes done) ·
  * 48 asleep (device) · 64 read sequence, 65 read offset (driver) · 80 done sequence, 81 value (device) ·
  * 96 closed (device) · 1024.. ring of { offset, value }.
  */
-import { readFileSync, statSync } from 'node:fs';
 import type { Memory } from '#common/memory';
 import type { Bell } from './doorbell.ts';
 import { schedYield } from './libc.ts';
 
 const MAGIC = 0x6d6d_696f; // "mmio"
-const PID = 1;
-const START_TIME = 2;
-const PID_NAMESPACE = 3;
 const TAIL = 16;
 const HEAD = 32;
 const ASLEEP = 48;
@@ -40,7 +37,7 @@ const SPINS_BEFORE_YIELD = 50;
 const AWAKE_MS = 5;
 /** How long a sleep is, and after how many of them it is asked whether the device's process is alive. */
 const NAP_MS = 1;
-const NAPS_PER_CHECK = 20;
+const NAPS_PER_CHECK = 5;
 /** Nobody ever wakes a sleeper here. */
 const BED = new Int32Array(new SharedArrayBuffer(4));
 
@@ -58,14 +55,11 @@ export interface RegisterFile {
 }
 
 export interface MmioClientOptions {
+  /** Whether the device's process lives, stopped or not; asked while an access waits. */
+  readonly lives: () => boolean;
   /** Called once in every access that a living device leaves unanswered for `slowMs` (2000). */
   readonly onSlow?: () => void;
   readonly slowMs?: number;
-  /**
-   * A device in another pid namespace, whose process cannot be seen, is gone when it does not answer for so many
-   * milliseconds (10,000).
-   */
-  readonly unseenMs?: number;
 }
 
 /** Driver side. */
@@ -79,12 +73,12 @@ export class MmioClient implements Mmio {
   #sequence: number;
 
   /** `offset`: where the channel lies in `memory`; `bell` wakes the device's process. */
-  constructor(memory: Memory, offset: number, bell: Bell, options: MmioClientOptions = {}) {
+  constructor(memory: Memory, offset: number, bell: Bell, options: MmioClientOptions) {
     this.#words = memory.u32;
     this.#atomics = memory.i32;
     this.#base = offset >>> 2;
     this.#bell = bell;
-    this.#options = { onSlow: () => {}, slowMs: 2000, unseenMs: 10_000, ...options };
+    this.#options = { onSlow: () => {}, slowMs: 2000, ...options };
     if (this.#words[this.#base] !== MAGIC)
       throw new Error('Cannot open register channel as its magic is wrong');
     this.#tail = this.#words[this.#base + TAIL] as number;
@@ -151,7 +145,7 @@ export class MmioClient implements Mmio {
     for (let naps = 1; !done(); naps++) {
       const waited = performance.now() - start;
       if (this.closed) return false;
-      if (naps % NAPS_PER_CHECK === 0 && !this.#deviceLives(waited)) return done();
+      if (naps % NAPS_PER_CHECK === 0 && !this.#options.lives()) return done();
       if (!slow && waited > this.#options.slowMs) {
         slow = true;
         this.#options.onSlow();
@@ -159,13 +153,6 @@ export class MmioClient implements Mmio {
       Atomics.wait(BED, 0, 0, NAP_MS);
     }
     return true;
-  }
-
-  /** `waited`: milliseconds without an answer. */
-  #deviceLives(waited: number): boolean {
-    const base = this.#base;
-    if (this.#words[base + PID_NAMESPACE] !== pidNamespace()) return waited < this.#options.unseenMs;
-    return startTime(this.#words[base + PID] as number) === this.#words[base + START_TIME];
   }
 }
 
@@ -182,9 +169,6 @@ export class MmioServer {
     this.#words = memory.u32;
     this.#atomics = memory.i32;
     this.#base = offset >>> 2;
-    this.#words[this.#base + PID] = process.pid;
-    this.#words[this.#base + START_TIME] = startTime(process.pid) ?? 0;
-    this.#words[this.#base + PID_NAMESPACE] = pidNamespace();
     Atomics.store(this.#atomics, this.#base, MAGIC);
   }
 
@@ -228,26 +212,4 @@ export class MmioServer {
   close(): void {
     Atomics.store(this.#atomics, this.#base + CLOSED, 1);
   }
-}
-
-/** Which pids are ours to see: the inode of the pid namespace, 32 bits. */
-function pidNamespace(): number {
-  return statSync('/proc/self/ns/pid').ino >>> 0;
-}
-
-/**
- * When a process started, in clock ticks modulo 2^32: together with the pid it names one process. Undefined when it
- * has ended, waited for by its parent or not. [proc(5) /proc/pid/stat, fields 3 and 22]
- */
-function startTime(pid: number): number | undefined {
-  let text: string;
-  try {
-    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  } catch {
-    return undefined;
-  }
-  // The name, field 2, stands in parentheses and may contain anything.
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const ended = fields[0] === 'Z' || fields[0] === 'X';
-  return ended ? undefined : Number(fields[19]) >>> 0;
 }

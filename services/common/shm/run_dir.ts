@@ -26,6 +26,11 @@ export function isRandomName(name: string): boolean {
 /** Names of the sub-directories. */
 export const RUN_DIR_PARTS = ['g', 'm', 'b', 't', 'c'] as const;
 
+/** Where a component says whether it is ready; read by the broker. */
+export function stateFile(runDir: string, instance: string): string {
+  return join(runDir, 't', `${instance}.state`);
+}
+
 /** Makes the sub-directories; `dir` itself must exist or be creatable. Mode 0700. */
 export function makeRunDir(dir: string): void {
   for (const part of RUN_DIR_PARTS) mkdirSync(join(dir, part), { recursive: true, mode: 0o700 });

@@ -5,6 +5,7 @@ import type { Arena } from '#common/shm/arena';
 import type { SharedMemories } from '#common/shm/dataspace';
 import type { Doorbells } from '#common/shm/doorbell';
 import type { Files } from './files.ts';
+import type { Health } from './health.ts';
 
 export interface Output {
   /** Resolves when the bytes have left this process's buffers: awaiting it is back-pressure. */
@@ -37,6 +38,8 @@ export interface TaskEnv {
   readonly memAlloc: Capability | undefined;
   /** Tasks are started by others (l4lab broker): a server that has ended may well come back. */
   readonly external: boolean;
+  /** For what the program knows about itself; its gates are looked after. Unset when nobody asks. */
+  readonly health?: Pick<Health, 'set' | 'serving'> | undefined;
   /** The file system whose root are the named capabilities. */
   readonly files: Files;
   /** Aborted when the task is to end (SIGTERM): finish and return. */

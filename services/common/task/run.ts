@@ -15,6 +15,7 @@ import { Doorbells } from '#common/shm/doorbell';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import type { Program, TaskEnv } from './env.ts';
 import { Files } from './files.ts';
+import type { Health } from './health.ts';
 import { flush, outputTo } from './output.ts';
 
 /** Status of a task that ended by an uncaught error, as on L4Re. */
@@ -29,8 +30,13 @@ class NotLoadableError extends Error {
   override readonly name = 'NotLoadableError';
 }
 
-/** Runs the record's program to its end and returns its exit status. Never throws. */
-export async function runTask(record: m.LaunchRecord, runDir: string, signal: AbortSignal): Promise<number> {
+/** Runs the record's program to its end and returns its exit status. Never throws. `health` learns how it does. */
+export async function runTask(
+  record: m.LaunchRecord,
+  runDir: string,
+  signal: AbortSignal,
+  health?: Health,
+): Promise<number> {
   const caps = new Map<string, Capability>();
   const serverEnds = new Map<string, ServerEnd>();
   for (const { name: given, client, server } of record.capabilities) {
@@ -43,6 +49,7 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
     task: record.task,
     onWaiting: (text) => console.error(text),
     nameOf: (gate) => nameOf(record, gate),
+    onServing: (gate, serving) => health?.serving(gate, serving),
   });
   const files = new Files(ipc, caps);
   let release = () => ipc.close();
@@ -72,12 +79,16 @@ export async function runTask(record: m.LaunchRecord, runDir: string, signal: Ab
       parent: (record.parent ?? undefined) as Capability | undefined,
       memAlloc: (record.memAlloc ?? undefined) as Capability | undefined,
       external: record.launch !== '',
+      health,
       files,
       signal,
       stdout: outputTo(process.stdout),
       stderr: outputTo(process.stderr),
     };
-    return await program.main(env);
+    for (const [name, { gate }] of serverEnds) health?.expectGate(gate, name);
+    const status = program.main(env);
+    health?.set('start');
+    return await status;
   } catch (err) {
     // What a task was waiting for is abandoned when the task is to end: nothing to report.
     if (signal.aborted && err instanceof L4Error && err.code === CANCELED) return EXIT_TERMINATED;

@@ -6,6 +6,7 @@ import { readFileSync, unlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setParentDeathSignal } from '#common/shm/libc';
 import { l4lab as m } from '../../../proto/gen/messages.js';
+import { Health } from './health.ts';
 import { reportUncaught, runTask } from './run.ts';
 
 /** A task that ignores SIGTERM that long is ended by its own hand. */
@@ -45,4 +46,8 @@ process.on('uncaughtException', (err) => process.exit(reportUncaught(err)));
 const record = takeRecord();
 followParent(record.parentPid);
 process.title = record.name;
-process.exit(await runTask(record, process.env.L4LAB_RUN_DIR ?? '', signal));
+const { L4LAB_RUN_DIR: runDir = '', L4LAB_HEALTH_FILE: healthFile } = process.env;
+const health = healthFile ? new Health([healthFile]) : undefined;
+const status = await runTask(record, runDir, signal, health);
+health?.close();
+process.exit(status);

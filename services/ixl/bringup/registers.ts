@@ -10,6 +10,8 @@ import type { PciDevice } from './pci.ts';
 
 export interface MappedRegisters {
   readonly mmio: Mmio;
+  /** Calls `onGone` as soon as the machine's process has ended, or another driver has got the registers. */
+  watch(onGone: () => void): void;
   close(): void;
 }
 
@@ -31,12 +33,20 @@ export async function mapRegisters(
   }
   const mapping = env.memories.open(reply.memory);
   const bell = env.doorbells.open(reply.memory.name ?? '');
+  let onGone = (): void => {};
+  const life = env.doorbells.watch(reply.memory.name ?? '', () => onGone());
   const channel = new MmioClient(env.arena, mapping.offset, bell, {
+    lives: () => life.check(),
     onSlow: () => log.warn(`"${pci.name}" has not answered for 2 s: is the machine stopped? Waiting for it.`),
   });
   return {
     mmio: reply.offset === 0 ? channel : shifted(channel, reply.offset),
+    watch: (listener) => {
+      onGone = listener;
+      if (!life.check()) listener();
+    },
     close: () => {
+      life.leave();
       bell.close();
       mapping.close();
     },

@@ -23,7 +23,7 @@ const TO_SWITCH = 1;
 /** Entries of each queue at most: what the NIC's own rings have. */
 const QUEUE_SIZE = 256;
 const WANTED = featureSet(NET_F_MAC, F_EVENT_IDX);
-/** Within this time after the switch's end we would be told to end as well, if the lab ends. */
+/** Within this time after the end of switch or machine we would be told to end as well, if the lab ends. */
 const LAB_END_MS = 300;
 /** A switch that needs this many resets will need the next one, too. */
 const MAX_RESETS = 10;
@@ -73,7 +73,7 @@ export class PortSession {
     const { signal } = this.#env;
     if (signal.aborted) return;
     const connection = await this.#connect();
-    void this.#nic.whenGone().then(() => this.#end(deviceGone()));
+    void this.#nic.whenGone().then(() => this.#endSoon(deviceGone()));
     const onAbort = (): void => this.#end(undefined);
     signal.addEventListener('abort', onAbort);
     this.#nic.rebindRecvIrq(0, this.#kick);
@@ -166,10 +166,14 @@ export class PortSession {
     this.counters.dropped += dropped;
   }
 
-  /** The switch has given the port up, or has ended: maybe with the whole lab, and then it is our turn in a moment. */
   async #onPortGone(error: L4Error): Promise<void> {
     if (error.code === DEVICE_CLOSED) return this.#end(undefined);
+    await this.#endSoon(portGone(error));
+  }
+
+  /** A peer has ended: maybe with the whole lab, and then it is our turn in a moment. */
+  async #endSoon(reason: L4Error): Promise<void> {
     await sleep(LAB_END_MS, undefined, { signal: this.#env.signal }).catch(() => {});
-    this.#end(this.#env.signal.aborted ? undefined : portGone(error));
+    this.#end(this.#env.signal.aborted ? undefined : reason);
   }
 }

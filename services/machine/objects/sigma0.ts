@@ -5,6 +5,7 @@ import { type Binding, bind } from '#common/ipc/service';
 import type { Arena } from '#common/shm/arena';
 import type { Mapping, SharedMemories } from '#common/shm/dataspace';
 import type { Doorbell, Doorbells } from '#common/shm/doorbell';
+import type { Lifeline } from '#common/shm/lifeline';
 import { MMIO_BYTES, MmioServer } from '#common/shm/mmio';
 import { l4lab as m } from '../../../proto/gen/messages.js';
 import { Dataspace, PciHost } from '../../../proto/gen/services.js';
@@ -25,6 +26,8 @@ export interface Sigma0Host {
 interface Channel {
   readonly mapping: Mapping;
   readonly bell: Doorbell;
+  /** Tells the driver, in whatever container it is, when this process ends. */
+  readonly lifeline: Lifeline;
   readonly server: MmioServer;
 }
 
@@ -49,7 +52,8 @@ class Channels {
       // The doorbell has the memory's name: that is how the driver finds it.
       const bell = doorbells.create(mapping.ref.name);
       bell.listen(() => wake());
-      this.#open.set(nic, { mapping, bell, server });
+      const lifeline = doorbells.lifeline(mapping.ref.name);
+      this.#open.set(nic, { mapping, bell, lifeline, server });
       nic.channel = server;
     } catch (err) {
       mapping.close();
@@ -66,6 +70,7 @@ class Channels {
     nic.channel = undefined;
     old.server.close();
     old.bell.close();
+    old.lifeline.close();
     old.mapping.close();
   }
 }

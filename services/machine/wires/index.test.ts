@@ -22,6 +22,7 @@ describe('parseWire()', () => {
     expect(parseWire('none,link=down')).toEqual({ ...DEFAULTS, kind: 'none', linkUp: false });
     expect(parseWire('pcap:a:b.pcapng')).toEqual({ ...DEFAULTS, kind: 'pcap', target: 'a:b.pcapng' });
     expect(parseWire('tap')).toEqual({ ...DEFAULTS, kind: 'tap' });
+    expect(parseWire('tap,address=10.0.2.2/24').address).toEqual({ ip: 0x0a000202, prefix: 24 });
     expect(parseWire('tap:lab0')).toEqual({ ...DEFAULTS, kind: 'tap', target: 'lab0' });
     expect(parseWire('replay:x,timing=original,loop=forever')).toMatchObject({
       originalTiming: true,
@@ -34,6 +35,8 @@ describe('parseWire()', () => {
     ['constructor', /must be one of/],
     ['user:x', /"user" takes nothing behind a colon: current value is "x"/],
     ['pcap', /must name a file \(pcap:FILE\)/],
+    ['tap,address=10.0.2.2', /address must be IPv4 with the length of its prefix.*value is "10\.0\.2\.2"/],
+    ['tap,address=10.0.2.2/33', /address must be IPv4 with the length/],
     ['tap:', /the interface must be 1\.\.15/],
     ['tap:sixteen-letters-', /the interface must be 1\.\.15/],
     ['user,link=down', /a key of wire "user" must be one of record: current value is "link"/],

@@ -2,6 +2,7 @@
  * Wires by name: what stands behind `wire=` on the command line, and how it becomes a `Wire`. See README.md.
  */
 
+import { parseIpv4 } from '#common/wire/ipv4';
 import type { Wire } from '../wire.ts';
 import type { WireHost } from './host.ts';
 import { NoneWire } from './none.ts';
@@ -17,7 +18,7 @@ import {
 import { RecordingWire } from './recording.ts';
 import { ReplayWire } from './replay.ts';
 import { TapWire } from './tap.ts';
-import { isInterfaceName } from './tap_interface.ts';
+import { type InterfaceAddress, isInterfaceName } from './tap_interface.ts';
 import { UserWire } from './user/user_wire.ts';
 
 export type { LogLevel, WireHost } from './host.ts';
@@ -37,6 +38,8 @@ export interface WireSpec {
   readonly loops: number;
   /** Capture file of everything that passes, or ''. */
   readonly record: string;
+  /** What a TAP interface gets as its address; undefined: none. */
+  readonly address?: InterfaceAddress;
 }
 
 /** Fixed names and forwards of the lab: user wires take them. */
@@ -55,7 +58,7 @@ const KINDS: Readonly<
   none: { keys: ['record', 'link'], target: 'no' },
   pcap: { keys: [], target: 'file' },
   replay: { keys: ['record', 'timing', 'start', 'loop'], target: 'file' },
-  tap: { keys: ['record'], target: 'interface' },
+  tap: { keys: ['record', 'address'], target: 'interface' },
 };
 
 function isKind(word: string): word is WireKind {
@@ -90,7 +93,18 @@ export function parseWire(text: string): WireSpec {
     startNow: choice(keys, 'start', ['tx', 'now'], refuse) === 'now',
     loops: loopsOf(keys.get('loop') ?? '1', refuse),
     record: keys.get('record') ?? '',
+    ...addressOf(keys.get('address'), refuse),
   };
+}
+
+function addressOf(text: string | undefined, refuse: Refuse): { address?: InterfaceAddress } {
+  if (text === undefined) return {};
+  const [, ip = '', bits = ''] = /^([\d.]+)\/(\d{1,2})$/.exec(text) ?? [];
+  const [value, prefix] = [parseIpv4(ip), Number(bits)];
+  if (value === undefined || prefix < 1 || prefix > 32) {
+    return refuse('address must be IPv4 with the length of its prefix, e.g. 10.0.2.2/24', text);
+  }
+  return { address: { ip: value, prefix } };
 }
 
 type Refuse = (rule: string, value: string) => never;
@@ -157,6 +171,6 @@ function bareWire(spec: WireSpec, options: WireOptions, host: WireHost): Wire {
     case 'replay':
       return new ReplayWire({ ...spec, path: spec.target }, host);
     case 'tap':
-      return new TapWire(spec.target, host);
+      return new TapWire(spec.target, spec.address, host);
   }
 }

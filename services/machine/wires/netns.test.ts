@@ -19,6 +19,14 @@ describe.skipIf(refusal !== undefined)('in a network namespace', () => {
     ]);
   });
 
+  it('tap: with address= the interface has it, and its network', () => {
+    expect(inNetns('tapAddress')).toEqual({
+      echoed: 1000,
+      routes: expect.stringContaining('10.0.2.0/24 dev lab0'),
+      lines: [expect.stringContaining('Wire "tap" is interface lab0 with 10.0.2.2/24')],
+    });
+  });
+
   it('tap: without CAP_NET_ADMIN it names what is missing and what to do', () => {
     expect(inNetns('denied')).toMatchObject({
       message: expect.stringMatching(

@@ -1,5 +1,5 @@
 /**
- * The wire `tap[:IFNAME]`: a Linux network interface is the far end [Documentation/networking/tuntap.rst].
+ * The wire `tap[:IFNAME][,address=IP/PREFIX]`: a Linux network interface is the far end [Documentation/networking/tuntap.rst].
  *
  * Frames are read straight into the ring that the NIC takes them from, and written straight from the NIC's memory. While the
  * NIC is full nothing is read: the kernel's queue of the interface fills up.
@@ -7,12 +7,13 @@
 
 import { closeSync, constants, openSync } from 'node:fs';
 import type { Arena } from '#common/shm/arena';
+import { formatIpv4 } from '#common/wire/ipv4';
 import type { Wire, WireEnd } from '../wire.ts';
 import { FdWatch } from './fd_watch.ts';
 import { FrameRing, MAX_SLOT_FRAME } from './frame_ring.ts';
 import type { WireHost } from './host.ts';
 import { lastError, read, write } from './libc.ts';
-import { attachTap, bringUp } from './tap_interface.ts';
+import { attachTap, bringUp, type InterfaceAddress, setAddress } from './tap_interface.ts';
 
 const SLOTS = 256;
 /** Frames per turn, so that one busy cable does not starve the others. */
@@ -33,12 +34,13 @@ export class TapWire implements Wire {
   #refused = 0;
 
   /** `name` '' lets the kernel choose. Throws with what is missing and what to do about it. */
-  constructor(name: string, host: WireHost) {
+  constructor(name: string, address: InterfaceAddress | undefined, host: WireHost) {
     this.#arena = host.arena;
     this.#host = host;
     this.#fd = openTun();
     try {
       this.interfaceName = attachTap(this.#fd, name, host.arena);
+      if (address) setAddress(this.interfaceName, address, host.arena);
     } catch (err) {
       closeSync(this.#fd);
       throw err;
@@ -46,9 +48,11 @@ export class TapWire implements Wire {
     const failure = bringUp(this.interfaceName, host.arena);
     host.log(
       failure === '' ? 'info' : 'warn',
-      failure === ''
-        ? `Wire "tap" is interface ${this.interfaceName}; give it an address with "ip addr add 10.0.2.2/24 dev ${this.interfaceName}"`
-        : `Cannot set interface ${this.interfaceName} up (${failure}): run "ip link set ${this.interfaceName} up"`,
+      failure === '' && address
+        ? `Wire "tap" is interface ${this.interfaceName} with ${formatIpv4(address.ip)}/${address.prefix}`
+        : failure === ''
+          ? `Wire "tap" is interface ${this.interfaceName}; give it an address with "ip addr add 10.0.2.2/24 dev ${this.interfaceName}"`
+          : `Cannot set interface ${this.interfaceName} up (${failure}): run "ip link set ${this.interfaceName} up"`,
     );
     this.#ring = new FrameRing(host.arena, SLOTS);
     this.#watch = new FdWatch(this.#fd, () => this.#wake());

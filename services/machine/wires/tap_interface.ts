@@ -7,12 +7,15 @@ import { ioctl, lastError, socket } from './libc.ts';
 const TUNSETIFF = 0x400454ca;
 const SIOCGIFFLAGS = 0x8913;
 const SIOCSIFFLAGS = 0x8914;
+const SIOCSIFADDR = 0x8916;
+const SIOCSIFNETMASK = 0x891c;
+const AF_INET = 2;
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 const IFF_UP = 0x1;
 
-/** struct ifreq: a name of at most 15 characters, then a union of which only the flags matter here. */
-const IFREQ = { NAME: 0, FLAGS: 16, SIZE: 40 } as const;
+/** struct ifreq: a name of at most 15 characters, then a union: flags, or a struct sockaddr_in. */
+const IFREQ = { NAME: 0, FLAGS: 16, FAMILY: 16, ADDRESS: 20, SIZE: 40 } as const;
 const MAX_NAME = 15;
 
 const REASON: Readonly<Record<string, string>> = {
@@ -22,6 +25,12 @@ const REASON: Readonly<Record<string, string>> = {
   EBUSY: 'no other program may use the interface: "ip link show" tells which there are',
   EINVAL: 'the name must be free or that of a TAP interface',
 };
+
+/** An IPv4 address (32 bits) and the length of its network's prefix, 1..32. */
+export interface InterfaceAddress {
+  readonly ip: number;
+  readonly prefix: number;
+}
 
 /** True for what Linux takes as the name of an interface. */
 export function isInterfaceName(name: string): boolean {
@@ -66,6 +75,28 @@ export function bringUp(name: string, arena: Arena): string {
       view.setUint16(at + IFREQ.FLAGS, flags | IFF_UP, true);
       return ioctl(fd, SIOCSIFFLAGS, address + at) < 0 ? lastError() : '';
     });
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Gives the interface an address. Throws when Linux refuses. */
+export function setAddress(name: string, { ip, prefix }: InterfaceAddress, arena: Arena): void {
+  const mask = (0xffff_ffff << (32 - prefix)) >>> 0;
+  const fd = socket();
+  try {
+    for (const [request, value] of [[SIOCSIFADDR, ip] as const, [SIOCSIFNETMASK, mask] as const]) {
+      const done = withIfreq(arena, name, (at) => {
+        arena.view.setUint16(at + IFREQ.FAMILY, AF_INET, true);
+        arena.view.setUint32(at + IFREQ.ADDRESS, value, false);
+        return ioctl(fd, request, arena.address + at) >= 0;
+      });
+      if (!done) {
+        throw new Error(
+          `Cannot give interface ${name} its address as that needs CAP_NET_ADMIN: ${lastError()}; leave "address=" out and use "ip addr add"`,
+        );
+      }
+    }
   } finally {
     closeSync(fd);
   }

@@ -51,6 +51,8 @@ async function taskProblem(launches: Launches, ipc: Ipc, name: string): Promise<
   if (!task) return `${name} is not ready: there is no such task; there are ${launches.names}`;
   if (!task.running) return `${name} is not ready: ${task.epitaph}`;
   if (task.state !== 'running') return `${name} is not ready: no component has become it yet`;
+  const known = launches.problemOf(task);
+  if (known !== undefined) return `${name} is not ready: ${known}`;
   const silent = await Promise.all(gatesOf(task).map((gate) => silence(ipc, gate)));
   const [first] = silent.filter((text) => text !== undefined);
   return first === undefined ? undefined : `${name} is not ready: ${first}`;

@@ -8,6 +8,9 @@
  */
 import { hostname } from 'node:os';
 import { L4Error } from '#common/ipc/errors';
+import { stateFile } from '#common/shm/run_dir';
+import { SETTLE_MS, sweep } from '#common/shm/sweep';
+import { readProblem } from '#common/task/health';
 import { restartPolicy } from '#common/task/restart';
 import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
@@ -44,6 +47,7 @@ export class Launches implements Starter {
   /** Running since before ned was started, of launches that the script has yet to record. */
   readonly #adopted = new Map<string, { task: Task; instance: Instance }[]>();
   readonly #lost: string[] = [];
+  #sweeping: NodeJS.Timeout | undefined;
 
   constructor(context: LaunchesContext) {
     this.#context = context;
@@ -106,6 +110,12 @@ export class Launches implements Starter {
     return launch?.tasks.findLast((task) => task.state === 'running') ?? this.#context.tasks.find(name);
   }
 
+  /** What the component that is this task says is wrong with it; undefined: nothing. */
+  problemOf(task: Task): string | undefined {
+    const entry = [...this.#instances.values()].find((other) => other.task === task);
+    return entry && readProblem(stateFile(this.#context.runDir, entry.instance.id));
+  }
+
   /** All names, for messages. */
   get names(): string {
     return [...this.#launches.keys()].join(', ') || 'none';
@@ -120,6 +130,7 @@ export class Launches implements Starter {
 
   /** ned ends, the components go on. */
   leave(): void {
+    clearTimeout(this.#sweeping);
     for (const { instance } of this.#instances.values()) instance.leave();
   }
 
@@ -250,8 +261,18 @@ export class Launches implements Starter {
     void instance.ended.then(() => {
       this.#instances.delete(instance.id);
       this.#store.remove(instance.id);
+      this.#sweepSoon();
       if (task.killed && launch && !launch.askedFor && !launch.scales) launch.withdrawn = true;
     });
+  }
+
+  /** A component that was killed leaves its files: a page here, its packet buffers there. */
+  #sweepSoon(): void {
+    if (this.#sweeping) return;
+    this.#sweeping = setTimeout(() => {
+      this.#sweeping = undefined;
+      sweep(this.#context.runDir);
+    }, 2 * SETTLE_MS).unref();
   }
 
   #replica(launch: Launch): Task {

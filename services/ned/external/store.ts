@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isRandomName } from '#common/shm/run_dir';
+import { isRandomName, stateFile } from '#common/shm/run_dir';
 import { l4lab as m } from '../../../proto/gen/messages.js';
 import type { TaskRecord } from '../task.ts';
 import type { InstanceFacts } from './instance.ts';
@@ -14,9 +14,11 @@ export interface Stored extends InstanceFacts {
 }
 
 export class InstanceStore {
+  readonly #runDir: string;
   readonly #dir: string;
 
   constructor(runDir: string) {
+    this.#runDir = runDir;
     this.#dir = join(runDir, 't');
   }
 
@@ -28,7 +30,7 @@ export class InstanceStore {
   }
 
   remove(id: string): void {
-    rmSync(join(this.#dir, id), { force: true });
+    for (const path of [join(this.#dir, id), stateFile(this.#runDir, id)]) rmSync(path, { force: true });
   }
 
   /** Everything that was saved and not removed. */

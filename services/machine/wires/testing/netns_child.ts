@@ -36,6 +36,22 @@ async function tap(): Promise<unknown> {
   return { echoed, bytes: bytes.length, up, left, lines: host.lines };
 }
 
+/** An interface with an address of the wire's making answers by it. */
+async function tapAddress(): Promise<unknown> {
+  const host = testHost();
+  const wire = createWire(
+    parseWire('tap:lab0,address=10.0.2.2/24'),
+    { hosts: new Map(), forwards: [] },
+    host,
+  );
+  const guest = new TestGuest(host, wire);
+  guest.gateway = Uint8Array.from(await guest.arp(HOST));
+  const echoed = (await guest.ping(HOST, new Uint8Array(1000).fill(3))).length;
+  const routes = execFileSync('ip', ['route'], { encoding: 'utf8' });
+  guest.close();
+  return { echoed, routes, lines: host.lines };
+}
+
 async function denied(): Promise<unknown> {
   try {
     createWire(parseWire('tap:lab0'), { hosts: new Map(), forwards: [] }, testHost());
@@ -56,6 +72,6 @@ async function dns(): Promise<unknown> {
   return { rcode: rcodeOf(reply.flags), name: reply.questions[0]?.name, fast: ms < 3000, lines: host.lines };
 }
 
-const SCENARIOS: Readonly<Record<string, () => Promise<unknown>>> = { tap, denied, dns };
+const SCENARIOS: Readonly<Record<string, () => Promise<unknown>>> = { tap, tapAddress, denied, dns };
 const result = await (SCENARIOS[process.argv[2] ?? ''] as () => Promise<unknown>)();
 process.stdout.write(`${JSON.stringify(result)}\n`);

@@ -1,0 +1,81 @@
+/**
+ * Each component is killed, paused and restarted during a download of 64 MiB: the file has the right hash in
+ * the end, and nobody else was touched.
+ *
+ * "In the end": a download survives the end of ned, io and the driver. The end of the machine takes the far end of
+ * the connection with it, that of the switch the port: curl then fails, at the latest by its -m 25, and the
+ * engine starts it again (restart: on-failure).
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ComposeProject, hashOfFile } from './compose_project.ts';
+import { buildImage, dockerOk, skipReason } from './docker.ts';
+
+const SIZE = 64 * 2 ** 20;
+const RATE = 20 * 2 ** 20;
+/** Longer than any patience on the way: the driver says after two seconds that it waits. */
+const PAUSE_MS = 2500;
+const COMPONENTS = ['machine', 'ned', 'io', 'ixl', 'l4vio_switch'] as const;
+
+const FAULTS: Readonly<Record<string, (container: string) => Promise<void>>> = {
+  kill: async (container) => {
+    await dockerOk('kill', container);
+    await dockerOk('start', container);
+  },
+  pause: async (container) => {
+    await dockerOk('pause', container);
+    await sleep(PAUSE_MS);
+    await dockerOk('unpause', container);
+  },
+  restart: async (container) => {
+    await dockerOk('restart', '--time', '3', container);
+  },
+};
+
+const reason = await skipReason();
+
+describe.skipIf(reason)('a download of 64 MiB', { timeout: 120_000 }, () => {
+  let project: ComposeProject;
+  let hash: string;
+
+  beforeAll(async () => {
+    await buildImage();
+    hash = hashOfFile(SIZE);
+    project = await ComposeProject.downloads(SIZE, RATE);
+    await project.ok('up', '--detach');
+    expect(await project.success(await project.container('curl'))).toContain(hash);
+  }, 600_000);
+  afterAll(async () => {
+    expect(await project?.down()).toEqual([]);
+  }, 60_000);
+
+  /** When each container was started last, by its service. */
+  async function starts(): Promise<Record<string, string>> {
+    const services = [...COMPONENTS, 'shm', 'web'];
+    const times = services.map(async (service) => {
+      const id = await project.container(service);
+      return [service, await dockerOk('inspect', '--format', '{{.State.StartedAt}}', id)] as const;
+    });
+    return Object.fromEntries(await Promise.all(times));
+  }
+
+  for (const [fault, happen] of Object.entries(FAULTS)) {
+    it.each(COMPONENTS)(`has the right hash after ${fault} of %s`, async (component) => {
+      const before = await starts();
+      const [web, curl] = [await project.container('web'), await project.container('curl')];
+      const victim = await project.container(component);
+      const progress = project.follow(web);
+      await dockerOk('start', curl);
+      await progress.saw(/^quarter of/);
+      progress.close();
+      const since = new Date().toISOString();
+      await happen(victim);
+      await project.success(curl);
+      expect(await dockerOk('logs', '--since', since, curl)).toContain(hash);
+      const changed = Object.entries(await starts()).filter(([service, time]) => before[service] !== time);
+      // The driver ends with its NIC's machine, or its switch, and is started again by the engine.
+      const alsoEnds = component === 'machine' || component === 'l4vio_switch' ? ['ixl'] : [];
+      expect([component, ...alsoEnds]).toEqual(expect.arrayContaining(changed.map(([service]) => service)));
+    });
+  }
+});
