@@ -105,7 +105,9 @@ async function openInterface(
     signal: env.signal,
     patient: env.external,
     onBack: (awayMs) =>
-      void env.stderr.write(`${name} is back after ${Math.round(awayMs)} ms: its server was started again\n`),
+      void env.stderr.write(
+        `${capName} is back after ${Math.round(awayMs)} ms: its server was started again\n`,
+      ),
     onFailed: (error) => {
       // When everything ends at once, the device may be the first.
       if (!env.signal.aborted) void env.stderr.write(`Error: ${error.message}\n`);
