@@ -13,6 +13,17 @@ import { buildImage, dockerOk, IMAGE, whyNoContainers } from './docker.ts';
 
 const SCRIPT = 'deploy/labs/curl/curl.cfg';
 
+/** The documented script with a server in curl's place. */
+const SERVER_SCRIPT = `local L4 = require("L4");
+local ld = L4.default_loader;
+local vbus = ld:new_channel();
+ld:start({ caps = { sigma0 = L4.Env.sigma0; icu = L4.Env.icu; iommu = L4.Env.iommu; ethdevs = vbus:svr(); }, }, "rom/io rom/ixl.vbus");
+local vswitch = ld:new_channel();
+ld:start({ caps = { vbus = vbus, svr = vswitch:svr() } }, "rom/l4vio_switch");
+ld:start({ caps = { virtnet = vswitch:create(0, "name=web"), rom = L4.Env.rom }, log = { "web", "g" } },
+         "rom/httpd rom/", { IFCONFIG_IP4_vn0 = "dhcp" });
+`;
+
 const reason = await whyNoContainers();
 if (reason) console.warn(`test/containers: skipped as ${reason}`);
 
@@ -59,6 +70,28 @@ describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
       frames.some((frame) => frame.inbound === inbound && Buffer.from(frame.bytes).includes(text));
     expect([sent('GET /debian/ HTTP/1.1', false), sent('HTTP/1.1 200 OK', true)]).toEqual([true, true]);
     expect(await dockerOk('ps', '--all', '--quiet', '--no-trunc', '--filter', `id=${id}`)).toBe('');
+  });
+
+  it('leads to a server in the lab, and tells its port and address', async () => {
+    const lab = await startLab({
+      script: SCRIPT,
+      image: IMAGE,
+      files: { 'curl.cfg': SERVER_SCRIPT, 'hello.txt': 'hello from the lab\n' },
+      expose: ['10.0.2.15:80'],
+      ready: /serv/i,
+    });
+    try {
+      const { host, port } = lab.address('10.0.2.15:80');
+      const response = await fetch(`http://${host}:${port}/hello.txt`);
+      expect([response.status, await response.text()]).toEqual([200, 'hello from the lab\n']);
+      await lab.printed('"GET /hello.txt HTTP/1.1" 200 19', { task: 'web' });
+      const [nic, web] = await lab.ports();
+      expect(nic).toMatchObject({ switch: 'l4vio_switch', name: 'ixl-e1000', kind: 'nic', address: null });
+      expect(web).toMatchObject({ name: 'web', kind: 'port', vlan: 'native', address: '10.0.2.15' });
+      expect(() => lab.address('10.0.2.15:81')).toThrow(/not in `expose`/);
+    } finally {
+      await lab.stop();
+    }
   });
 
   it('says what the lab printed when the script is wrong', async () => {

@@ -39,11 +39,37 @@ export interface Guest {
   readonly address: string;
 }
 
+/** A port of one of the lab's switches. */
+export interface Port {
+  /** Task of the switch. */
+  readonly switch: string;
+  readonly number: number;
+  readonly name: string;
+  /** `port`, `monitor`, `mirror`, `nic` or `vxlan`. */
+  readonly kind: string;
+  readonly mac: string | null;
+  /** `native`, `access 7`, `trunk 1,2`, `trunk all`. */
+  readonly vlan: string;
+  /** The IPv4 address that its client has leased on a user network; null: none, or a static one. */
+  readonly address: string | null;
+}
+
 /** A task of the lab as `l4lab ps --json` tells it. */
 export interface Task {
   readonly name: string;
   readonly state: string;
   readonly exitCode: number;
+}
+
+/** What is used of `l4lab ps --json` and `l4lab stats --json`. */
+interface LabView {
+  readonly problem?: string;
+  readonly tasks: Task[];
+  readonly nics: readonly { readonly leases: Guest[] }[];
+}
+interface SwitchView {
+  readonly switch: string;
+  readonly ports: readonly Omit<Port, 'switch' | 'address'>[];
 }
 
 /** A frame on the cable of the first NIC. */
@@ -146,6 +172,26 @@ export class Lab implements AsyncDisposable {
     return (await this.#view()).tasks;
   }
 
+  /** The ports of the lab's switches. */
+  async ports(): Promise<Port[]> {
+    const [{ switches }, guests] = await Promise.all([
+      this.#ask<{ switches: SwitchView[] }>('stats', '--json', '--interval', '0'),
+      this.guests(),
+    ]);
+    const leased = new Map(guests.map(({ mac, address }) => [mac, address]));
+    return switches.flatMap(({ switch: task, ports }) =>
+      ports.map(({ number, name, kind, mac, vlan }) => ({
+        switch: task,
+        number,
+        name,
+        kind,
+        mac,
+        vlan,
+        address: leased.get(mac ?? '') ?? null,
+      })),
+    );
+  }
+
   /** Who has leased an address on the lab's user networks. */
   async guests(): Promise<Guest[]> {
     return (await this.#view()).nics.flatMap(({ leases }) => leases);
@@ -191,12 +237,18 @@ export class Lab implements AsyncDisposable {
     }
   }
 
-  async #view(): Promise<{ tasks: Task[]; nics: { leases: Guest[] }[] }> {
-    const { output, stderr, exitCode } = await this.container.exec(['l4lab', 'ps', '--json']);
-    if (exitCode !== 0) throw new Error(`Cannot ask the lab as "l4lab ps" ended with ${exitCode}: ${stderr}`);
-    const [lab] = JSON.parse(output) as [{ problem?: string; tasks: Task[]; nics: { leases: Guest[] }[] }?];
+  async #view(): Promise<LabView> {
+    const [lab] = await this.#ask<[LabView?]>('ps', '--json');
     if (!lab || lab.problem) throw new Error(`Cannot ask the lab as ${lab?.problem ?? 'it has ended'}`);
     return lab;
+  }
+
+  /** What an `l4lab` command inside the container prints. */
+  async #ask<T>(...words: string[]): Promise<T> {
+    const { output, stderr, exitCode } = await this.container.exec(['l4lab', ...words]);
+    if (exitCode !== 0)
+      throw new Error(`Cannot ask the lab as "l4lab ${words.join(' ')}" ended with ${exitCode}: ${stderr}`);
+    return JSON.parse(output) as T;
   }
 }
 
