@@ -124,8 +124,11 @@ export class ComposeProject {
   /** Resolves with what a container has printed when it has ended with status 0, however often before. */
   async success(container: string): Promise<string> {
     const format = '{{.State.Status}} {{.State.ExitCode}}';
+    // From now on, also what happens before the engine has answered.
     const watch = new DockerLines([
       'events',
+      '--since',
+      (Date.now() / 1000).toFixed(3),
       '--filter',
       `container=${container}`,
       '--filter',

@@ -2,7 +2,7 @@
  * Each component is killed, paused and restarted during a download of 64 MiB: the file has the right hash in
  * the end, and nobody else was touched.
  *
- * "In the end": a download survives the end of ned, io and the driver. The end of the machine takes the far end of
+ * "In the end": a download survives the end of ned and the driver; that of io may stall it. The end of the machine takes the far end of
  * the connection with it, that of the switch the port: curl then fails, at the latest by its -m 25, and the
  * engine starts it again (restart: on-failure).
  */

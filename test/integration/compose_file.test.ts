@@ -52,6 +52,7 @@ describe('l4lab compose', { timeout: 30_000 }, () => {
     expect([status, run.stderr]).toEqual([0, '']);
     const policies = [...run.text.matchAll(/^ {2}(\w+):\n(?: {4}.*\n)*? {4}restart: (.*)$/gm)];
     expect(policies.map(([, name, policy]) => `${name} ${policy}`)).toEqual([
+      'shm unless-stopped',
       'ned unless-stopped',
       'machine unless-stopped',
       'a on-failure',
