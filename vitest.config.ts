@@ -10,5 +10,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Two cores: integration tests start a whole lab each, more files at once only make them slower.
     maxWorkers: 2,
+    // The reaper of testcontainers is an image of its own; our tests take their containers away themselves.
+    env: { TESTCONTAINERS_RYUK_DISABLED: 'true' },
   },
 });

@@ -1,8 +1,9 @@
 /**
  * Object `icu`: 24 lines as an I/O APIC has them; PCI uses 16..19, level-triggered and active low.
  *
- * A line is bound to one interrupt object. It is free again when unbound, when the task that bound it
- * has ended, or when the interrupt object itself is gone.
+ * A line is bound to one interrupt object until it is unbound or the interrupt object is gone. The task that bound it
+ * may be gone long before: Io binds for the drivers of its buses, and they must go on without it. Such a binding gives
+ * way to the next one.
  */
 
 import { L4Error } from '#common/ipc/errors';
@@ -32,6 +33,8 @@ interface Bound {
   readonly name: string;
   readonly target: InterruptTarget;
   readonly unwatch: () => void;
+  /** The task that bound it has ended. */
+  orphaned: boolean;
 }
 
 export class InterruptController {
@@ -52,7 +55,7 @@ export class InterruptController {
     checkIrq('bind', irq);
     const old = this.#bound.get(irq);
     if (old) {
-      if (this.#isAlive(old)) {
+      if (!old.orphaned && this.#isAlive(old)) {
         throw new L4Error('EPERM', `Cannot bind interrupt ${irq} as it is bound already: unbind it first`);
       }
       this.#release(irq);
@@ -62,8 +65,9 @@ export class InterruptController {
       name,
       target,
       unwatch: watch(() => {
-        if (this.#bound.get(irq) === bound) this.#release(irq);
+        bound.orphaned = true;
       }),
+      orphaned: false,
     };
     this.#bound.set(irq, bound);
     target.setLevel(this.#host.isAsserted(irq));
