@@ -11,7 +11,7 @@ import { docker, dockerOk, type Ended, IMAGE, ROOT, run } from './docker.ts';
 
 const LIMIT_MS = 90_000;
 /** A receiver whose peer is gone without a word waits for ever; a download that takes longer is begun anew. */
-const MAX_TIME_S = 25;
+const MAX_TIME_S = 15;
 
 /** Hash of what the web servers have at /bytes/SIZE. */
 export function hashOfFile(size: number): string {

@@ -3,7 +3,7 @@
  * the end, and nobody else was touched.
  *
  * "In the end": a download survives the end of ned and the driver; that of io may stall it. The end of the machine takes the far end of
- * the connection with it, that of the switch the port: curl then fails, at the latest by its -m 25, and the
+ * the connection with it, that of the switch the port: curl then fails, at the latest by its -m 15, and the
  * engine starts it again (restart: on-failure).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
