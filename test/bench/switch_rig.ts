@@ -85,7 +85,12 @@ export class SwitchRig {
     driver.stdout?.on('data', (data: Buffer) => {
       out += data.toString();
     });
+    // Without its switch a driver would wait for ever.
+    const orphan = (): void => void driver.kill('SIGTERM');
+    this.process.once('exit', orphan);
     const [status] = (await once(driver, 'close')) as [number];
+    this.process.off('exit', orphan);
+    if (this.process.exitCode !== null) throw new Error(`the switch has ended: ${this.output}`);
     if (status !== 0) throw new Error(`scenario ${scenario} ${JSON.stringify(parameters)} failed: ${out}`);
     return JSON.parse(out) as T;
   }
