@@ -9,14 +9,10 @@
 import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import type { Handlers } from '#common/ipc/service';
+import { Backoff, MAX_ENDS } from '#common/task/backoff';
 import type { NicPort } from '../../proto/gen/services.js';
 import type { Log } from './log.ts';
 import { parseMac } from './mac_address.ts';
-
-const FIRST_DELAY_MS = 500;
-const MAX_DELAY_MS = 10_000;
-const MAX_DEATHS = 5;
-const DEATHS_WITHIN_MS = 60_000;
 
 /** How a task ended. */
 export interface TaskEnd {
@@ -61,9 +57,8 @@ type Beginning =
 
 export class NicTask {
   readonly #host: NicTaskHost;
-  readonly #deaths: number[] = [];
+  readonly #backoff = new Backoff();
   #mount: NicMount | undefined;
-  #delayMs = FIRST_DELAY_MS;
 
   constructor(host: NicTaskHost) {
     this.#host = host;
@@ -135,31 +130,22 @@ export class NicTask {
     let how = await howItEnded(first);
     while (!signal.aborted) {
       this.#mount?.unmount(false);
-      if (this.#tooManyDeaths() && !this.#host.patient) {
+      const now = this.#host.now();
+      const delayMs = this.#host.patient ? this.#backoff.next(now, true) : this.#backoff.next(now);
+      if (delayMs === undefined) {
         return this.#giveUp(
-          `${label} driver given up as ${how}, ${MAX_DEATHS} times within a minute. The other ports go on`,
+          `${label} driver given up as ${how}, ${MAX_ENDS} times within a minute. The other ports go on`,
         );
       }
       log.error(
-        `${label} is down as ${how}. The other ports go on, the driver is started again in ${this.#delayMs} ms`,
+        `${label} is down as ${how}. The other ports go on, the driver is started again in ${delayMs} ms`,
       );
-      await this.#host.delay(this.#delayMs);
-      this.#delayMs = Math.min(2 * this.#delayMs, MAX_DELAY_MS);
+      await this.#host.delay(delayMs);
       if (signal.aborted) return;
       const beginning = await this.#begin();
       if (beginning.kind === 'attached') log.always(`${label} is back`);
       how = await howItEnded(beginning);
     }
-  }
-
-  /** Notes a death; old ones are forgotten, and with them the long delays. */
-  #tooManyDeaths(): boolean {
-    const now = this.#host.now();
-    while (this.#deaths.length > 0 && now - (this.#deaths[0] as number) > DEATHS_WITHIN_MS)
-      this.#deaths.shift();
-    if (this.#deaths.length === 0) this.#delayMs = FIRST_DELAY_MS;
-    this.#deaths.push(now);
-    return this.#deaths.length >= MAX_DEATHS;
   }
 
   #giveUp(message: string): void {

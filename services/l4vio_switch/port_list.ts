@@ -208,9 +208,9 @@ export class PortList {
   }
 
   #owner(mac: Uint8Array, except = -1): Port | undefined {
-    const text = formatMac(mac);
-    return this.all().find(
-      (port) => port.kind !== 'monitor' && port.number !== except && port.mac && formatMac(port.mac) === text,
+    const isSame = (port: Port) => port.mac?.every((byte, n) => byte === mac[n]) ?? false;
+    return this.#ports.find(
+      (port) => port !== undefined && port.kind !== 'monitor' && port.number !== except && isSame(port),
     );
   }
 }

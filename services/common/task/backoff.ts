@@ -15,13 +15,15 @@ export class Backoff {
 
   /**
    * Notes an end at `now` (milliseconds of a clock that never goes back). Returns the delay before the next start
-   * in milliseconds; undefined: it is not worth another one.
+   * in milliseconds; undefined: it is not worth another one. Who is `patient` always tries again.
    */
-  next(now: number): number | undefined {
+  next(now: number, patient: boolean): number;
+  next(now: number): number | undefined;
+  next(now: number, patient = false): number | undefined {
     while (this.#ends.length > 0 && now - (this.#ends[0] as number) > WITHIN_MS) this.#ends.shift();
     if (this.#ends.length === 0) this.#delayMs = FIRST_DELAY_MS;
     this.#ends.push(now);
-    if (this.#ends.length >= MAX_ENDS) return undefined;
+    if (this.#ends.length >= MAX_ENDS && !patient) return undefined;
     const delay = this.#delayMs;
     this.#delayMs = Math.min(2 * delay, MAX_DELAY_MS);
     return delay;
