@@ -12,7 +12,7 @@ import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
 import { Throttle } from '#common/obs/throttle';
 import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
-import { Pump } from '#common/shm/pump';
+import { Pump, type PumpWork } from '#common/shm/pump';
 import { DEVICE_ID_NET } from '#common/virtio/config_page';
 import type { DeviceQueue } from '#common/virtio/device_queue';
 import { type Features, hasFeature, NET_F_MTU, NET_F_STATUS } from '#common/virtio/features';
@@ -69,6 +69,8 @@ export class Switch {
   readonly #scheduler: Scheduler;
   readonly #pump: Pump;
   readonly #scratch: number;
+  /** Mappings that clients had taken away when we looked last. */
+  #losses: number;
   readonly #servers = new Map<number, DeviceServer>();
   /** What takes the object of a client's port away. */
   readonly #destroyers = new Map<number, () => void>();
@@ -82,8 +84,9 @@ export class Switch {
     const macs = new MacTable(undefined, options.macAge);
     this.forwarder = new Forwarder(options.ports, options.log, { macs });
     this.#scheduler = new Scheduler(this.forwarder);
-    this.#pump = new Pump(this.#scheduler);
+    this.#pump = new Pump(this.#work());
     this.#tunnels = new Tunnels(env.arena, this.forwarder, (number) => this.activate(number));
+    this.#losses = env.arena.losses;
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
   }
 
@@ -226,6 +229,26 @@ export class Switch {
   /** Writes the statistics page at an offset of the arena. */
   writeStatistics(at: number): void {
     writeStatistics(this.#env.arena, at, this.#options.ports, this.ports, this.forwarder.counters);
+  }
+
+  /** What the pump does: the scheduler's work, and a look at whether anybody has truncated memory under it. */
+  #work(): PumpWork {
+    const scheduler = this.#scheduler;
+    const { arena } = this.#env;
+    return {
+      poll: () => {
+        const busy = scheduler.poll();
+        if (arena.losses !== this.#losses) this.#checkMemory();
+        return busy;
+      },
+      arm: () => scheduler.arm(),
+      disarm: () => scheduler.disarm(),
+    };
+  }
+
+  #checkMemory(): void {
+    this.#losses = this.#env.arena.losses;
+    for (const server of this.#servers.values()) server.checkMemory();
   }
 
   #export(

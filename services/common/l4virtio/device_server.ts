@@ -44,6 +44,7 @@ export class DeviceServer {
   readonly #options: DeviceServerOptions;
   readonly #page: Mapping;
   readonly #kick: Doorbell;
+  #pageLost = false;
   #bell: Bell | undefined;
   /** Drivers that wait for the device's end. */
   readonly #watchers = new Set<() => void>();
@@ -73,6 +74,20 @@ export class DeviceServer {
     this.#kick.close();
     this.#bell?.close();
     this.#bell = undefined;
+  }
+
+  /**
+   * Looks for memory that the driver has taken away: a truncated file (`common/shm/bus_guard.ts`). Its device needs a reset
+   * then, and other memory. To be called when `Arena.losses` has changed.
+   */
+  checkMemory(): void {
+    const pageLost = this.#page.lost && !this.#pageLost;
+    if (pageLost) this.#pageLost = true;
+    if (this.device.regions.dropLost() === 0 && !pageLost) return;
+    const what = pageLost ? 'the file of its config page' : 'the file of a dataspace that it has registered';
+    this.device.fail(
+      `Cannot use memory of the driver of ${this.device.name} as ${what} was truncated, or has holes that /dev/shm has no room for`,
+    );
   }
 
   #l4virtio(): Handlers<typeof L4virtio> {

@@ -4,10 +4,12 @@
  * All shared and private data-plane memory is thus one ArrayBuffer: a frame is copied between two
  * processes' files with one `copyWithin`, and an address is a small integer everywhere. Reserving
  * costs nothing until pages are used. Views of native memory cannot be revoked in JavaScript, so an
- * unmapped range is replaced by zero pages: a late touch reads zeros instead of ending the process.
+ * unmapped range is replaced by zero pages: a late touch reads zeros instead of ending the process. So is a mapping
+ * whose file was truncated under us (`bus_guard.ts`).
  */
 import { L4Error } from '#common/ipc/errors';
 import { Memory } from '#common/memory';
+import { guard, isLost, losses, unguard } from './bus_guard.ts';
 import * as libc from './libc.ts';
 
 export const PAGE_SIZE = 4096;
@@ -70,12 +72,14 @@ export class Arena extends Memory {
       this.#give(offset, length);
       throw err;
     }
+    guard(this.address + offset, length);
     return offset;
   }
 
   /** Takes a mapping out; the range reads as zeros from now on and may be used again. */
   unmap(offset: number, size: number): void {
     const length = pageRound(size);
+    unguard(this.address + offset);
     this.#fix(
       offset,
       length,
@@ -84,6 +88,16 @@ export class Arena extends Memory {
       -1,
     );
     this.#give(offset, length);
+  }
+
+  /** Mappings of this process that have become zeros because their files were truncated: a number that grows. */
+  get losses(): number {
+    return losses();
+  }
+
+  /** Whether that happened to the mapping at `offset`, as `mapFile` has returned it. */
+  isLost(offset: number): boolean {
+    return isLost(this.address + offset);
   }
 
   #fix(offset: number, size: number, prot: number, flags: number, fd: number): void {

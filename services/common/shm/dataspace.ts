@@ -2,7 +2,7 @@
  * Dataspaces as shared-memory files `<run dir>/m/<random name>`, mapped into the process's arena.
  *
  * The creator sizes the file and allocates all its pages at once: a full /dev/shm is an error
- * here and never a SIGBUS later.
+ * here and never a SIGBUS later. What a peer's file lacks is zeros (`bus_guard.ts`): it can truncate it at any time.
  */
 import { closeSync, fstatSync, openSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,6 +24,8 @@ export interface Mapping {
   /** Where it lies in the arena, in bytes. */
   readonly offset: number;
   readonly size: number;
+  /** Somebody has truncated the file, or it had a hole that could not be filled: it is private zeros since then. */
+  readonly lost: boolean;
   /** What to send to a peer that is to map it too. */
   readonly ref: SharedMemoryRef;
   /** Unmaps; the creator's file disappears as well (peers keep what they mapped). Idempotent. */
@@ -128,9 +130,13 @@ export class SharedMemories {
     ref: SharedMemoryRef,
     own: { readonly path: string; readonly fd: number } | undefined,
   ): Mapping {
+    const arena = this.#arena;
     const mapping: Mapping = {
       offset,
       size,
+      get lost() {
+        return arena.isLost(offset);
+      },
       ref,
       close: () => {
         if (!this.#open.delete(mapping)) return;

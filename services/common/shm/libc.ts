@@ -10,6 +10,8 @@ import koffi from 'koffi';
 const libc = koffi.load('libc.so.6');
 
 const mmapC = libc.func('uint64_t mmap(uint64_t, size_t, int, int, int, int64_t)');
+const mprotectC = libc.func('int mprotect(uint64_t, size_t, int)');
+const sigactionC = libc.func('int sigaction(int, const void *, void *)');
 const fallocateC = libc.func('int fallocate(int, int, int64_t, int64_t)');
 const mkfifoC = libc.func('int mkfifo(const char *, uint32_t)');
 const prctlC = libc.func('int prctl(int, uint64_t, uint64_t, uint64_t, uint64_t)');
@@ -24,6 +26,7 @@ const schedYieldC = libc.func('int sched_yield()');
 export const PROT_NONE = 0;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
+export const PROT_EXEC = 4;
 export const MAP_SHARED = 0x01;
 export const MAP_PRIVATE = 0x02;
 export const MAP_FIXED = 0x10;
@@ -63,6 +66,16 @@ export function mmap(
   const mapped = mmapC(address, size, prot, flags, fd, offset) as number | bigint;
   if (Number(mapped) >= MAP_FAILED - 4096) throw new SystemError('mmap');
   return Number(mapped);
+}
+
+/** Changes what may be done with pages. */
+export function mprotect(address: number, size: number, prot: number): void {
+  if ((mprotectC(address, size, prot) as number) !== 0) throw new SystemError('mprotect');
+}
+
+/** Sets the action of a signal: `action` is a struct sigaction of the C library. */
+export function sigaction(signal: number, action: Uint8Array): void {
+  if ((sigactionC(signal, action, null) as number) !== 0) throw new SystemError('sigaction');
 }
 
 /** Allocates every page of [0, size) of an open file, so that no later touch can run out of space. */

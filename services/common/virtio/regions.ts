@@ -12,6 +12,8 @@ import { VirtioError } from './errors.ts';
 
 /** What gives the memory of a region back. */
 export interface RegionOwner {
+  /** The memory was taken away: what is there now is shared with nobody. */
+  readonly lost?: boolean;
   close(): void;
 }
 
@@ -120,6 +122,14 @@ export class Regions {
   /** The driver builds on what is registered: it may not be replaced any more. */
   keep(): void {
     this.#stale.fill(0, 0, this.#count);
+  }
+
+  /** Forgets the regions whose memory was taken away. Returns how many they were. */
+  dropLost(): number {
+    const before = this.#count;
+    for (let i = before - 1; i >= 0; i--) if (this.#owner[i]?.lost === true) this.#remove(i);
+    this.#select(0);
+    return before - this.#count;
   }
 
   /** Forgets all regions and closes their owners. */
