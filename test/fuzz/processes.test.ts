@@ -1,0 +1,97 @@
+/** Hostile processes against the real switch: it lives, and two clients that behave lose no frame and little time. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { NetClient } from '#common/testing/net_client';
+import { ethernet } from '#common/vnet/testing/mock_client';
+import { SwitchProcess } from './switch_process.ts';
+
+const MS = 120_000;
+/** Frames at a time; fewer than the clients have buffers. */
+const BATCH = 16;
+/** Least share of the throughput without a hostile process: two cores are shared by all of them. */
+const SHARE = 0.15;
+
+let lan: SwitchProcess;
+let one: NetClient;
+let two: NetClient;
+
+beforeAll(async () => {
+  lan = new SwitchProcess();
+  one = await lan.client('1');
+  two = await lan.client('2');
+});
+
+afterAll(async () => {
+  await one.driver.close();
+  await two.driver.close();
+  await lan.close();
+});
+
+let number = 0;
+
+/** Sends a batch and waits until it has arrived: whole, unchanged, in order. Others' frames are overlooked. */
+async function exchange(from: NetClient, to: NetClient): Promise<void> {
+  const frames = Array.from({ length: BATCH }, () => ethernet(-1, 1, { seed: number++, length: 1000 }));
+  for (const frame of frames) from.send(frame);
+  const ours = () => to.received.filter(({ length }) => length === 1000);
+  await vi.waitFor(() => expect(ours().length).toBe(BATCH), { interval: 0, timeout: 20_000 });
+  expect(ours().every((frame, n) => Buffer.compare(frame, frames[n] as Uint8Array) === 0)).toBe(true);
+  to.received.length = 0;
+  from.received.length = 0;
+}
+
+/** Batches per second until `ended` says so, both ways. */
+async function throughput(ended: () => boolean): Promise<number> {
+  const start = performance.now();
+  let batches = 0;
+  do {
+    await exchange(one, two);
+    await exchange(two, one);
+    batches += 2;
+  } while (!ended());
+  return (batches * 1000) / (performance.now() - start);
+}
+
+function after(ms: number): () => boolean {
+  const end = performance.now() + ms;
+  return () => performance.now() > end;
+}
+
+describe.runIf(process.arch === 'x64')('a hostile process', () => {
+  it.each(['truncate', 'remove', 'kicks', 'register', 'connect', 'garbage'])(
+    '%s: the others go on',
+    async (deed) => {
+      const quiet = await throughput(after(300));
+      let done = false;
+      const misdeed = lan.misdeed(deed).finally(() => {
+        done = true;
+      });
+      const busy = await throughput(() => done);
+      expect(await misdeed).toEqual({ status: 0, signal: null });
+      expect(lan.alive).toBe(true);
+      expect(busy / quiet).toBeGreaterThan(SHARE);
+      console.log(`${deed}: ${(busy / quiet).toFixed(2)} of ${quiet.toFixed(0)} batches/s`);
+    },
+    MS,
+  );
+
+  it(
+    'that dies at any point of set-up and transfer leaves nothing behind in the switch',
+    async () => {
+      const bells = () => readdirSync(join(lan.runDir, 'b')).length;
+      let deaths = 0;
+      for (let point = 0; ; point++) {
+        const { signal } = await lan.misdeed('die', point);
+        await exchange(one, two);
+        if (signal === null) break;
+        expect(signal).toBe('SIGKILL');
+        deaths += 1;
+      }
+      expect(deaths).toBeGreaterThan(20);
+      expect(lan.alive).toBe(true);
+      expect(bells()).toBeGreaterThan(0);
+    },
+    MS,
+  );
+});
