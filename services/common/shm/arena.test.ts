@@ -1,9 +1,20 @@
-import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { Arena } from './arena.ts';
 import { SharedMemories } from './dataspace.ts';
+import { mkfifo } from './libc.ts';
 
 const MIB = 2 ** 20;
 
@@ -67,6 +78,19 @@ describe('SharedMemories', () => {
       expect(() => memories.open({ ...ref, size }), String(size)).toThrow(/Cannot map dataspace/);
     }
     expect(() => memories.open({ ...ref, size: 8192 })).toThrow('it has 4096');
+  });
+
+  it('open() neither waits for what is no file, nor follows a link', () => {
+    const { ref } = memories.create(4096);
+    const [fifo, link, folder] = ['e', 'd', 'c'].map((digit) => digit.repeat(32)) as [string, string, string];
+    mkfifo(join(dir.path, 'm', fifo), 0o600);
+    symlinkSync(join(dir.path, 'm', ref.name), join(dir.path, 'm', link));
+    mkdirSync(join(dir.path, 'm', folder));
+    for (const writable of [false, true]) {
+      expect(() => memories.open({ ...ref, writable, name: fifo })).toThrow('it is not a file');
+      expect(() => memories.open({ ...ref, writable, name: link })).toThrow('none of that name');
+      expect(() => memories.open({ ...ref, writable, name: folder })).toThrow(/not a file|none of that name/);
+    }
   });
 
   it('create() says clearly that the file system is full, and leaves nothing', () => {

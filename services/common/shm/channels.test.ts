@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -44,6 +44,9 @@ describe('Doorbell', () => {
     expect(readdirSync(join(dir.path, 'b'))).toEqual([]);
     expect(() => doorbells.open(bell.name)).toThrow('none of that name');
     expect(() => doorbells.open('../g/x')).toThrow('32 hex digits');
+    const file = 'f'.repeat(32);
+    writeFileSync(join(dir.path, 'b', file), '');
+    expect(() => doorbells.open(file)).toThrow('is not a FIFO');
   });
 });
 

@@ -4,7 +4,7 @@
  * The creator sizes the file and allocates all its pages at once: a full /dev/shm is an error
  * here and never a SIGBUS later. What a peer's file lacks is zeros (`bus_guard.ts`): it can truncate it at any time.
  */
-import { closeSync, fstatSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { L4Error } from '#common/ipc/errors';
 import { type Arena, PAGE_SIZE, pageRound } from './arena.ts';
@@ -85,7 +85,9 @@ export class SharedMemories {
     }
     const fd = this.#openFile(name, writable);
     try {
-      const actual = fstatSync(fd).size;
+      const stat = fstatSync(fd);
+      if (!stat.isFile()) throw new L4Error('EINVAL', `Cannot map dataspace ${name} as it is not a file`);
+      const actual = stat.size;
       if (actual < size) {
         throw new L4Error(
           'EINVAL',
@@ -115,7 +117,9 @@ export class SharedMemories {
 
   #openFile(name: string, writable: boolean): number {
     try {
-      return openSync(join(this.#dir, name), writable ? 'r+' : 'r');
+      // A peer may have put anything there: a FIFO must not keep us waiting, nor a link lead to files of ours.
+      const mode = writable ? constants.O_RDWR : constants.O_RDONLY;
+      return openSync(join(this.#dir, name), mode | constants.O_NONBLOCK | constants.O_NOFOLLOW);
     } catch (cause) {
       throw new L4Error('EINVAL', `Cannot map dataspace ${name} as there is none of that name in this lab`, {
         cause,

@@ -3,7 +3,7 @@
  * peers write a byte. A FIFO that is full has been rung already, so nothing blocks or is lost.
  * Both ends open it read-write: neither end's death gives the other SIGPIPE or end-of-file.
  */
-import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { L4Error } from '#common/ipc/errors';
 import * as libc from './libc.ts';
@@ -80,6 +80,10 @@ export class Bell {
       throw new L4Error('EINVAL', `Cannot open doorbell ${name} as there is none of that name in this lab`, {
         cause,
       });
+    }
+    if (!fstatSync(this.#fd).isFIFO()) {
+      closeSync(this.#fd);
+      throw new L4Error('EINVAL', `Cannot open doorbell ${name} as it is not a FIFO`);
     }
   }
 

@@ -9,7 +9,7 @@
  * of edges (source). Store-then-load pairs need Atomics: the source stores `asserted` and then looks
  * at `masked`, the receiver stores `masked` and then looks at `asserted`, so one of them sees the other.
  */
-import { closeSync, fstatSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { L4Error } from '#common/ipc/errors';
 import { type Arena, PAGE_SIZE } from './arena.ts';
@@ -30,7 +30,8 @@ function mapState(runDir: string, arena: Arena, name: string, create: boolean): 
   }
   let fd: number;
   try {
-    fd = openSync(join(runDir, 'm', name), create ? 'wx+' : 'r+', 0o600);
+    const theirs = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW;
+    fd = openSync(join(runDir, 'm', name), create ? 'wx+' : theirs, 0o600);
   } catch (cause) {
     throw new L4Error('EINVAL', `Cannot open interrupt ${name} as there is none of that name in this lab`, {
       cause,
