@@ -13,8 +13,15 @@ import type { Bell, Doorbell, Doorbells } from '#common/shm/doorbell';
 import { CONFIG_PAGE_SIZE } from '#common/virtio/config_page';
 import { type DeviceOptions, VirtioDevice } from '#common/virtio/device';
 import { VirtioError } from '#common/virtio/errors';
+import type { RegionOwner } from '#common/virtio/regions';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import { Icu, L4virtio } from '../../../proto/gen/services.js';
+
+/**
+ * What one driver may map, as a share of our addresses: files with holes cost it nothing, and without a limit one driver could
+ * take all addresses, so that no other could register anything.
+ */
+const SHARE = 1 / 4;
 
 /** The parts of a task's environment that a device needs. */
 export interface DeviceEnv {
@@ -45,6 +52,8 @@ export class DeviceServer {
   readonly #page: Mapping;
   readonly #kick: Doorbell;
   #pageLost = false;
+  /** Bytes of all dataspaces that the driver has registered. */
+  #mapped = 0;
   #bell: Bell | undefined;
   /** Drivers that wait for the device's end. */
   readonly #watchers = new Set<() => void>();
@@ -146,13 +155,36 @@ export class DeviceServer {
         `Cannot register memory with ${name} as the dataspace is not a trusted one (option -d)`,
       );
     }
-    const { memories } = this.#env;
     this.device.registerDs(
-      { size: ref.size, writable: ref.writable, map: () => memories.open(ref) },
+      { size: ref.size, writable: ref.writable, map: () => this.#map(ref) },
       base,
       offset,
       size,
     );
+  }
+
+  /** Maps a dataspace, and counts it until it is closed. Throws L4Error ENOMEM when it is too much for one driver. */
+  #map(ref: SharedMemoryRef): RegionOwner & { readonly offset: number } {
+    const { memories, arena } = this.#env;
+    const most = Math.floor(arena.buffer.byteLength * SHARE);
+    if (this.#mapped + ref.size > most) {
+      throw new L4Error(
+        'ENOMEM',
+        `Cannot register memory with ${this.device.name} as all dataspaces of one driver may have at most ${most} bytes: they would have ${this.#mapped + ref.size}`,
+      );
+    }
+    const mapping = memories.open(ref);
+    this.#mapped += mapping.size;
+    return {
+      offset: mapping.offset,
+      get lost() {
+        return mapping.lost;
+      },
+      close: () => {
+        this.#mapped -= mapping.size;
+        mapping.close();
+      },
+    };
   }
 
   /** A second bind replaces the first: the driver has been started anew. */

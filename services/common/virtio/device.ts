@@ -218,6 +218,8 @@ export class VirtioDevice {
       refuse('EINVAL', `offset + size must be at most ${memory.size}`, from + bytes);
     const start = Math.floor(base / PAGE) * PAGE;
     this.regions.check(start, bytes);
+    // What is replaced goes first: it takes addresses of ours.
+    this.regions.drop(start, bytes);
     const mapping = memory.map();
     this.regions.add(start, bytes, mapping.offset + from, memory.writable, mapping);
   }

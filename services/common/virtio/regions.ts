@@ -75,7 +75,7 @@ export class Regions {
   add(base: number, size: number, where: number, writable: boolean, owner: RegionOwner = NOTHING): void {
     const end = base + size;
     this.check(base, size);
-    for (let i = this.#count - 1; i >= 0; i--) if (this.#overlaps(i, base, end)) this.#remove(i);
+    this.drop(base, size);
     const i = this.#count++;
     this.#base[i] = base;
     this.#end[i] = end;
@@ -112,6 +112,12 @@ export class Regions {
         `Cannot register memory at ${range(base, end)} as at most ds-max=${this.max} dataspaces may be registered: give the port a larger ds-max`,
       );
     }
+  }
+
+  /** Forgets the regions that overlap device addresses [base, base + size). */
+  drop(base: number, size: number): void {
+    for (let i = this.#count - 1; i >= 0; i--) if (this.#overlaps(i, base, base + size)) this.#remove(i);
+    this.#select(0);
   }
 
   /** After a reset: what is registered stays, and may be replaced. */

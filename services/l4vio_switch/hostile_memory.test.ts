@@ -1,5 +1,5 @@
-/** Clients that truncate the files that they share with the switch: a loss for them, and for nobody else. */
-import { truncateSync } from 'node:fs';
+/** Clients that truncate the files that they share with the switch, or share too much: a loss for them, and for nobody else. */
+import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
@@ -42,7 +42,9 @@ afterEach(() => {
 async function client(id: string): Promise<{ task: TestTask; port: Capability; net: NetClient }> {
   const task = new TestTask(dir.path, id);
   tasks.push(task);
-  const { object } = await task.ipc.client(Factory, root).create({ type: 0, arguments: [] });
+  const { object } = await task.ipc
+    .client(Factory, root)
+    .create({ type: 0, arguments: [{ text: 'ds-max=4' }] });
   const port = object as Capability;
   return { task, port, net: await NetClient.open(task, port) };
 }
@@ -54,6 +56,23 @@ async function floodUntil(from: NetClient, done: () => boolean): Promise<void> {
     expect(done()).toBe(true);
   });
 }
+
+it('a client that registers more than its share leaves addresses for others', async () => {
+  const [bad, one] = [await client('1'), await client('2')];
+  const device = bad.task.ipc.client(L4virtio, bad.port);
+  await bad.net.driver.close();
+  const name = 'b'.repeat(32);
+  const size = 2 ** 24;
+  writeFileSync(join(dir.path, 'm', name), '');
+  truncateSync(join(dir.path, 'm', name), size);
+  const register = (base: number, bytes = size) =>
+    device.registerDs({ memory: { name, size: bytes, writable: true }, base, offset: 0, size: bytes });
+  await expect(register(2 ** 30)).rejects.toThrow('at most 16777216 bytes');
+  await register(2 ** 30, size / 2);
+  await expect(register(2 ** 31, size / 2 + 4096)).rejects.toThrow('at most 16777216 bytes');
+  const late = await client('3');
+  await floodUntil(one.net, () => late.net.received.length > 0);
+});
 
 describe.runIf(process.arch === 'x64')('a client truncates', () => {
   it('its rings and buffers: its device asks for a reset, all others go on', async () => {
