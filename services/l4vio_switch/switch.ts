@@ -234,11 +234,10 @@ export class Switch {
   /** What the pump does: the scheduler's work, and a look at whether anybody has truncated memory under it. */
   #work(): PumpWork {
     const scheduler = this.#scheduler;
-    const { arena } = this.#env;
     return {
       poll: () => {
         const busy = scheduler.poll();
-        if (arena.losses !== this.#losses) this.#checkMemory();
+        this.#checkMemory();
         return busy;
       },
       arm: () => scheduler.arm(),
@@ -247,7 +246,9 @@ export class Switch {
   }
 
   #checkMemory(): void {
-    this.#losses = this.#env.arena.losses;
+    const { losses } = this.#env.arena;
+    if (losses === this.#losses) return;
+    this.#losses = losses;
     for (const server of this.#servers.values()) server.checkMemory();
   }
 
@@ -302,7 +303,11 @@ export class Switch {
         mute: isOnlooker(port.kind),
         fabric: this.forwarder,
         device: {
-          fail: (error) => server.device.fail(error.message),
+          fail: (error) => {
+            // Zeros in place of rings break rules, too: the cause is to be said, not that.
+            this.#checkMemory();
+            server.device.fail(error.message);
+          },
           interrupt: () => server.device.interrupt(),
           invalidRequest: (why) => warnings.say(`Port '${name}': Invalid request${why ? `: ${why}` : ''}`),
         },

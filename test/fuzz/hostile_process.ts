@@ -5,6 +5,7 @@
 import { rmSync, truncateSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Capability, rootCapability } from '#common/ipc/capability';
 import { Ipc } from '#common/ipc/ipc';
 import { DriverClient, type DriverEnv } from '#common/l4virtio/driver_client';
@@ -175,6 +176,12 @@ const DEEDS: Readonly<Record<string, () => Promise<void>>> = {
         one.close();
       }
     }
+  },
+  hold: async () => {
+    const path = join(order.runDir, 'g', order.gate);
+    const sockets = Array.from({ length: 1000 }, () => connect(path).on('error', () => {}));
+    for (const [n, socket] of sockets.entries()) socket.write(n % 2 === 0 ? greeting() : noise(n % 64));
+    await sleep(500);
   },
   garbage: async () => {
     for (let n = 0; n < 100; n++) {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
 import { makeRunDir } from '#common/shm/run_dir';
@@ -57,6 +57,16 @@ export class SwitchProcess {
 
   get alive(): boolean {
     return this.process.exitCode === null && this.process.signalCode === null;
+  }
+
+  /** What the switch has open: file descriptors, and mappings of files of the run directory. */
+  resources(): { descriptors: number; mappings: number } {
+    const proc = `/proc/${this.process.pid}`;
+    const maps = readFileSync(`${proc}/maps`, 'utf8').split('\n');
+    return {
+      descriptors: readdirSync(`${proc}/fd`).length,
+      mappings: maps.filter((line) => line.includes(this.runDir)).length,
+    };
   }
 
   get root(): Capability {
