@@ -127,7 +127,11 @@ export class Link {
       scratch: this.#scratch + number * SCRATCH_BYTES,
       wire: this.#wire,
       device: {
-        fail: (error) => server.device.fail(error.message),
+        fail: (error) => {
+          // Zeros in place of rings that were truncated break rules, too: the cause is to be said first.
+          server.checkMemory();
+          server.device.fail(error.message);
+        },
         interrupt: () => server.device.interrupt(),
         invalidRequest: (why) => errors.say(`Port ${number}: Invalid request${why ? `: ${why}` : ''}`),
       },

@@ -12,7 +12,7 @@ import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
 import { Throttle } from '#common/obs/throttle';
 import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
-import { Pump, type PumpWork } from '#common/shm/pump';
+import { Pump } from '#common/shm/pump';
 import { DEVICE_ID_NET } from '#common/virtio/config_page';
 import type { DeviceQueue } from '#common/virtio/device_queue';
 import { type Features, hasFeature, NET_F_MTU, NET_F_STATUS } from '#common/virtio/features';
@@ -84,7 +84,7 @@ export class Switch {
     const macs = new MacTable(undefined, options.macAge);
     this.forwarder = new Forwarder(options.ports, options.log, { macs });
     this.#scheduler = new Scheduler(this.forwarder);
-    this.#pump = new Pump(this.#work());
+    this.#pump = new Pump(this.#scheduler);
     this.#tunnels = new Tunnels(env.arena, this.forwarder, (number) => this.activate(number));
     this.#losses = env.arena.losses;
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
@@ -193,6 +193,7 @@ export class Switch {
 
   /** There may be frames at a port: gets the pump going. */
   activate(number: number): void {
+    this.#checkMemory();
     this.#scheduler.activate(number);
     this.#pump.kick();
   }
@@ -231,20 +232,7 @@ export class Switch {
     writeStatistics(this.#env.arena, at, this.#options.ports, this.ports, this.forwarder.counters);
   }
 
-  /** What the pump does: the scheduler's work, and a look at whether anybody has truncated memory under it. */
-  #work(): PumpWork {
-    const scheduler = this.#scheduler;
-    return {
-      poll: () => {
-        const busy = scheduler.poll();
-        this.#checkMemory();
-        return busy;
-      },
-      arm: () => scheduler.arm(),
-      disarm: () => scheduler.disarm(),
-    };
-  }
-
+  /** Has anybody truncated memory under us? Looked at when a client kicks or breaks a rule, not per frame. */
   #checkMemory(): void {
     const { losses } = this.#env.arena;
     if (losses === this.#losses) return;
@@ -305,7 +293,7 @@ export class Switch {
         device: {
           fail: (error) => {
             // Zeros in place of rings break rules, too: the cause is to be said, not that.
-            this.#checkMemory();
+            server.checkMemory();
             server.device.fail(error.message);
           },
           interrupt: () => server.device.interrupt(),
