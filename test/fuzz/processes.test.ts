@@ -8,7 +8,7 @@ const MS = 120_000;
 /** Frames at a time; fewer than the clients have buffers. */
 const BATCH = 16;
 /** Least share of the throughput without a hostile process: two cores are shared by all of them. */
-const SHARE = 0.15;
+const SHARE = 0.1;
 
 let lan: SwitchProcess;
 let one: NetClient;
