@@ -64,6 +64,9 @@ export class Ned {
   #script: Script | undefined;
   #memAlloc: Capability | undefined;
   #wake: ((event: () => LuaValue) => void) | undefined;
+  /** The script has ended, or waits for what comes: it has made what it makes. */
+  readonly #loaded: Promise<void>;
+  #tellLoaded: () => void = () => {};
   #finish: (status: number) => void = () => {};
 
   constructor(
@@ -93,6 +96,9 @@ export class Ned {
     this.#references = new References(this.#ipc);
     this.#commands = new CommandServer(this.#ipc, (event) => this.#post(() => event));
     this.#state = { state: 'loading', name: options.script ?? '', error: '' };
+    this.#loaded = new Promise((resolve) => {
+      this.#tellLoaded = resolve;
+    });
     env.health?.set('script', 'its script runs');
     const evaluator = new Evaluator({
       script: () => this.#script as Script,
@@ -129,7 +135,10 @@ export class Ned {
 
   /** Runs to the end of ned's life; its exit status. */
   async run(): Promise<number> {
-    const gate = await this.#ipc.serve(this.#ownEnd);
+    const gate = await this.#ipc.serve(this.#ownEnd, (unbound) => {
+      // Components of an earlier life have capabilities already.
+      if (this.#external) unbound.awaitObjects(this.#loaded);
+    });
     // Nothing stands behind the gate itself but Meta: it takes taskGone for all objects.
     gate.setRoot([]);
     this.#gate = gate;
@@ -219,7 +228,9 @@ export class Ned {
     this.#state.error = error;
     this.#env.health?.set('script', state === 'failed' ? `the script failed: ${error}` : undefined);
     this.#tasks.changed();
-    if (state !== 'loading') void this.#external?.launches.settle();
+    if (state === 'loading') return;
+    this.#tellLoaded();
+    void this.#external?.launches.settle();
   }
 
   /** The number of an object of ned's gate that stays the same when a broker is started again. */

@@ -113,6 +113,12 @@ export class ComposeProject {
     return id;
   }
 
+  /** What all containers have printed since then, for messages. */
+  async logs(since: string): Promise<string> {
+    const { stdout, stderr } = await this.try('logs', '--no-color', '--timestamps', '--since', since);
+    return stdout + stderr;
+  }
+
   /** State of each container of a service and, once it has one, its health. */
   async states(service: string): Promise<string[]> {
     const format = '{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}';

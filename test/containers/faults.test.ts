@@ -75,7 +75,9 @@ describe.skipIf(reason)('a download of 64 MiB', { timeout: 120_000 }, () => {
       const changed = Object.entries(await starts()).filter(([service, time]) => before[service] !== time);
       // The driver ends with its NIC's machine, or its switch, and is started again by the engine.
       const alsoEnds = component === 'machine' || component === 'l4vio_switch' ? ['ixl'] : [];
-      expect([component, ...alsoEnds]).toEqual(expect.arrayContaining(changed.map(([service]) => service)));
+      const names = changed.map(([service]) => service);
+      const logs = await project.logs(since);
+      expect([component, ...alsoEnds], logs).toEqual(expect.arrayContaining(names));
     });
   }
 });

@@ -43,7 +43,13 @@ export async function component(task: string, options: { readonly runDir?: strin
     });
     const record = await fetchRecord(connection, { task, instance }, stop.signal, say);
     if (!record) return EXIT_SIGTERM;
-    const status = await new RunningComponent({ connection, record, dir, instance, stop, say, health }).run();
+    // At once, but not without looking whether it is the last one that uses the directory.
+    const die = (status: number): never => {
+      lab.release();
+      process.exit(status);
+    };
+    const context = { connection, record, dir, instance, stop, say, health, die };
+    const status = await new RunningComponent(context).run();
     // A program may leave timers and handles behind; its end is the end of the process.
     setImmediate(() => process.exit(status));
     return status;

@@ -26,6 +26,8 @@ export interface RunningContext {
   readonly stop: StopRequest;
   readonly say: (text: string) => void;
   readonly health: Health;
+  /** Ends the process at once. */
+  die(status: number): void;
 }
 
 export class RunningComponent {
@@ -44,7 +46,7 @@ export class RunningComponent {
     process.title = record.name;
     process.on('uncaughtException', (err) => {
       const status = reportUncaught(err);
-      void this.#farewell(status).finally(() => process.exit(status));
+      void this.#farewell(status).finally(() => this.#context.die(status));
     });
     this.#tee.attach();
     void this.#obey();
@@ -63,7 +65,7 @@ export class RunningComponent {
       try {
         const { kind } = await connection.broker.command({ instance }, { deadlineMs: NO_LIMIT_MS });
         // Like SIGKILL, which the first process of a container cannot send to itself.
-        if (kind === KILL) process.exit(EXIT_KILLED);
+        if (kind === KILL) this.#context.die(EXIT_KILLED);
         if (kind === RESTART) this.#again = true;
         if (kind === RESTART || kind === END) stop.request();
       } catch (err) {

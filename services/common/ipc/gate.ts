@@ -66,6 +66,7 @@ export class Gate {
   /** Calls in progress by `<client>/<id>`. */
   readonly #running = new Map<string, AbortController>();
   /** Resolved by the first `setRoot`: calls that come between the binding and it wait. */
+  #allMade: Promise<void> | undefined;
   #rootSet: Promise<void>;
   #haveRoot: () => void = () => {};
   readonly #onServing: (serving: boolean) => void;
@@ -119,6 +120,17 @@ export class Gate {
     this.#onServing(false);
     this.#rootSet = new Promise((resolve) => {
       this.#haveRoot = resolve;
+    });
+  }
+
+  /**
+   * Calls to objects that are not there wait for `all` before they are refused: a server that was started again makes its
+   * objects one by one, and their clients still have their capabilities.
+   */
+  awaitObjects(all: Promise<void>): void {
+    this.#allMade = all;
+    void all.then(() => {
+      if (this.#allMade === all) this.#allMade = undefined;
     });
   }
 
@@ -233,6 +245,8 @@ export class Gate {
     this.#running.set(key, controller);
     try {
       if (header.object === 0) await this.#rootSet;
+      else if (this.#allMade && !this.#objects.has(header.object) && verify(this.#end, header))
+        await this.#allMade;
       const { object, operation } = this.#find(header);
       const rights = object.rights & rightsOf(header);
       if ((rights & operation.method.needs) !== operation.method.needs) {

@@ -61,6 +61,30 @@ describe('Ipc', () => {
     expect(await client.interfaces(cap)).toMatchObject({ services: ['l4lab.Namespace'], rights: 0xf });
   });
 
+  it('call() waits for an object that a server is about to make again, and is refused when it has not', async () => {
+    const end = createGate();
+    let allMade = () => {};
+    const gate = await server.serve(end, (unbound) =>
+      unbound.awaitObjects(
+        new Promise((resolve) => {
+          allMade = resolve;
+        }),
+      ),
+    );
+    const [made, never] = [mint(end, 77), mint(end, 78)];
+    const answers = [made, never].map((cap) => client.client(Namespace, cap).list());
+    const settled = Promise.allSettled(answers);
+    const forged = { ...made, proof: new Uint8Array(made.proof?.length ?? 0) };
+    await expect(client.client(Namespace, forged).list()).rejects.toMatchObject({ code: 'IPC_BAD_PROOF' });
+    gate.export([bind(Namespace, NAMES)], { id: 77 });
+    allMade();
+    expect(await settled).toMatchObject([
+      { value: { names: ['a', 'b'] } },
+      { reason: { code: 'IPC_OBJECT_GONE' } },
+    ]);
+    await expect(client.client(Namespace, never).list()).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
+  });
+
   it('call() rejects with number, code and sentence of the handler', async () => {
     const { cap } = await serveNames();
     const failure = client.client(Namespace, cap).query({ name: 'x' });
