@@ -18,6 +18,14 @@ export function pciAccess(ipc: Ipc, sigma0: Capability): PciAccess {
     write: async (address, offset, width, value) => {
       await host.cfgWrite({ address, offset, width, value: value >>> 0 });
     },
+    sequence: async (address, steps) => {
+      const sent = steps.map(({ offset, width, value }) => ({
+        offset,
+        width,
+        ...(value === undefined ? {} : { value: value >>> 0 }),
+      }));
+      return (await host.cfgSequence({ address, steps: sent })).values;
+    },
     route: async (address, pin) => {
       try {
         const { irq, trigger, polarity } = await host.route({ address, pin });

@@ -71,6 +71,16 @@ async function startMachine(): Promise<Record<'sigma0' | 'icu' | 'iommu', Capabi
           await pci.write(address as PciAddress, offset, width as CfgWidth, value);
           return {};
         },
+        cfgSequence: async ({ address, steps }) => ({
+          values: await pci.sequence(
+            address as PciAddress,
+            steps.map(({ offset, width, value }) => ({
+              offset: offset ?? 0,
+              width: width as CfgWidth,
+              ...(typeof value === 'number' ? { value } : {}),
+            })),
+          ),
+        }),
         route: async ({ address }) => {
           const route = await pci.route(address as PciAddress);
           if (route === undefined) throw new L4Error('ENOENT', 'no such pin');

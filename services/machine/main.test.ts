@@ -114,6 +114,17 @@ describe('machine', () => {
     start('--nic', 'e1000,wire=none');
     const pci = client.client(PciHost, cap('sigma0'));
     expect((await pci.cfgRead({ address: NIC, offset: 0, width: 32 })).value).toBe(0x100e8086);
+    const sizing = [
+      { offset: PCI.COMMAND, width: 16 },
+      { offset: PCI.BAR0, width: 32, value: 0xffff_ffff },
+      { offset: PCI.BAR0, width: 32 },
+      { offset: PCI.BAR0, width: 32, value: 0xfebc_0000 },
+      { offset: PCI.BAR0, width: 32 },
+    ];
+    const { values } = await pci.cfgSequence({ address: NIC, steps: sizing });
+    expect(values.slice(1).map((value) => value >>> 0)).toEqual([0xfffe_0000, 0xfebc_0000]);
+    const tooMany = { address: NIC, steps: Array.from({ length: 65 }, () => sizing[0] as object) };
+    await expect(pci.cfgSequence(tooMany)).rejects.toMatchObject({ errno: 22 });
     expect(await pci.route({ address: NIC, pin: 0 })).toMatchObject({ irq: 19, trigger: 0, polarity: 1 });
     const space = client.client(Dataspace, cap('sigma0'));
     await expect(space.map({ offset: 0x1000, size: 0x1000 })).rejects.toMatchObject({ errno: 34 });

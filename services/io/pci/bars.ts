@@ -2,8 +2,8 @@
  * Sizing of base address registers. [PCI 3.0 §6.2.5.1]
  *
  * Decoding is switched off while all ones stand in the registers, so that the function never answers at
- * a wrong address, and everything is put back afterwards. No access waits for the one before it: the machine
- * carries them out in order, and one round trip for all takes a tenth of the time.
+ * a wrong address, and everything is put back afterwards. The machine does it as one: a driver that has the function
+ * already, because it is Io that was started again, does not find its registers gone.
  */
 import {
   BAR_64BIT,
@@ -15,7 +15,7 @@ import {
   COMMAND_MEMORY,
   PCI,
 } from '#common/nic/pci';
-import type { Bar, PciAccess, PciAddress } from './function.ts';
+import type { Bar, PciAccess, PciAddress, PciStep } from './function.ts';
 
 const ALL_ONES = 0xffffffff;
 const ROM_FLAGS = 0x7ff;
@@ -68,13 +68,14 @@ async function sizeRegisters(
 ): Promise<Sized[]> {
   const before = registers.map(({ offset }) => header.getUint32(offset, true));
   const command = header.getUint16(PCI.COMMAND, true);
-  const write = (offset: number, value: number): Promise<void> => access.write(address, offset, 32, value);
-  const writes = [access.write(address, PCI.COMMAND, 16, command & ~(COMMAND_IO | COMMAND_MEMORY))];
-  for (const { offset, ones } of registers) writes.push(write(offset, ones));
-  const masks = registers.map(({ offset }) => access.read(address, offset, 32));
-  for (const [n, { offset }] of registers.entries()) writes.push(write(offset, before[n] as number));
-  writes.push(access.write(address, PCI.COMMAND, 16, command));
-  const [read] = await Promise.all([Promise.all(masks), Promise.all(writes)]);
+  const decoding = (value: number): PciStep => ({ offset: PCI.COMMAND, width: 16, value });
+  const read = await access.sequence(address, [
+    decoding(command & ~(COMMAND_IO | COMMAND_MEMORY)),
+    ...registers.map(({ offset, ones }): PciStep => ({ offset, width: 32, value: ones })),
+    ...registers.map(({ offset }): PciStep => ({ offset, width: 32 })),
+    ...registers.map(({ offset }, n): PciStep => ({ offset, width: 32, value: before[n] as number })),
+    decoding(command),
+  ]);
   return before.map((value, n) => ({ value, mask: read[n] as number }));
 }
 

@@ -25,6 +25,13 @@ export interface PciRoute {
   readonly polarity: number;
 }
 
+/** A step of a sequence; without `value` a read. */
+export interface PciStep {
+  readonly offset: number;
+  readonly width: CfgWidth;
+  readonly value?: number;
+}
+
 /**
  * The machine's PCI host (service PciHost). `offset` is a multiple of the width.
  *
@@ -34,6 +41,8 @@ export interface PciAccess {
   /** All ones when no function is there. */
   read(address: PciAddress, offset: number, width: CfgWidth): Promise<number>;
   write(address: PciAddress, offset: number, width: CfgWidth, value: number): Promise<void>;
+  /** All steps as one access: nobody else comes in between. Returns the values read, in order. */
+  sequence(address: PciAddress, steps: readonly PciStep[]): Promise<readonly number[]>;
   /**
    * @param pin 0..3 = INTA..INTD
    * @returns undefined when the machine does not wire that pin

@@ -66,6 +66,7 @@ describe('scanPci()', () => {
       {
         read: (...access) => answer(pci.read(...access)),
         write: (...access) => answer(pci.write(...access)),
+        sequence: (...access) => answer(pci.sequence(...access)),
         route: (address) => answer(pci.route(address)),
       },
       log,

@@ -9,6 +9,7 @@ import {
   type PciAccess,
   type PciAddress,
   type PciRoute,
+  type PciStep,
   requesterOf,
 } from '../pci/function.ts';
 import type { MemoryAccess } from '../vbus/device_memory.ts';
@@ -131,6 +132,15 @@ export class FakePci implements PciAccess {
       throw new L4Error('EINVAL', `unaligned write of ${width} bits at ${offset}`);
     this.writes.push(`${offset.toString(16)}/${width}=${(value >>> 0).toString(16)}`);
     this.configs.get(requesterOf(address))?.write(offset, width, value);
+  }
+
+  async sequence(address: PciAddress, steps: readonly PciStep[]): Promise<number[]> {
+    const values: number[] = [];
+    for (const { offset, width, value } of steps) {
+      if (value === undefined) values.push(await this.read(address, offset, width));
+      else await this.write(address, offset, width, value);
+    }
+    return values;
   }
 
   async route(address: PciAddress): Promise<PciRoute | undefined> {

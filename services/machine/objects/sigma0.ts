@@ -15,6 +15,8 @@ import { NicFunction, REGISTER_BAR } from '../nic_function.ts';
 /** What a PC's 32-bit bus can address. */
 const PHYSICAL_BYTES = 2 ** 32;
 const PAGE = 4096;
+/** Accesses of one sequence. */
+const MAX_STEPS = 64;
 
 export interface Sigma0Host {
   readonly arena: Arena;
@@ -85,6 +87,20 @@ export function sigma0Object(machine: Machine, host: Sigma0Host): Binding[] {
       cfgWrite: ({ address, offset, width, value }) => {
         pci.cfgWrite(address, offset, width, value);
         return {};
+      },
+      cfgSequence: ({ address, steps }) => {
+        if (steps.length > MAX_STEPS) {
+          throw new L4Error(
+            'EINVAL',
+            `Cannot do a sequence of accesses as it may have at most ${MAX_STEPS} steps: current value is ${steps.length}`,
+          );
+        }
+        const values: number[] = [];
+        for (const { offset, width, value } of steps) {
+          if (typeof value === 'number') pci.cfgWrite(address, offset ?? 0, width ?? 0, value);
+          else values.push(pci.cfgRead(address, offset ?? 0, width ?? 0));
+        }
+        return { values };
       },
       route: ({ address, pin }) => ({ irq: pci.route(address, pin), trigger: 0, polarity: 1 }),
     }),
