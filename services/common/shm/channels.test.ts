@@ -222,6 +222,33 @@ describe('Pump', () => {
     pump.stop();
   });
 
+  it('does not sleep when it was kicked while arm() let interrupts through', async () => {
+    let pending = true;
+    let polls = 0;
+    let rest = () => {};
+    const resting = new Promise<void>((resolve) => (rest = resolve));
+    const pump: Pump = new Pump(
+      {
+        poll: () => {
+          polls++;
+          return false;
+        },
+        arm: () => {
+          if (pending) pump.kick();
+          else rest();
+          pending = false;
+          return false;
+        },
+        disarm: () => {},
+      },
+      { spinMs: 0 },
+    );
+    pump.start();
+    await resting;
+    expect(polls).toBeGreaterThan(2);
+    pump.stop();
+  });
+
   it('does not sleep when arm() finds work', async () => {
     let late = true;
     let polls = 0;

@@ -82,7 +82,8 @@ export class Pump {
   /** False when work has arrived while notifications were being turned on. */
   #fallAsleep(): boolean {
     this.#idleSince = 0;
-    if (this.#work.arm()) {
+    // An interrupt that was pending may come as soon as it is let through, before we are asleep.
+    if (this.#work.arm() || this.#kicked) {
       this.#work.disarm();
       return false;
     }
