@@ -8,6 +8,7 @@ import { type Capability, createGate, rootCapability, type ServerEnd } from '#co
 import type { Gate } from '#common/ipc/gate';
 import { Ipc } from '#common/ipc/ipc';
 import { bind } from '#common/ipc/service';
+import { Sweeper } from '#common/shm/sweep';
 import type { TaskEnv } from '#common/task/env';
 import { Lab, Meta, Parent } from '../../proto/gen/services.js';
 import { builtinPrograms } from './builtins.ts';
@@ -58,6 +59,8 @@ export class Ned {
   readonly #ownEnd: ServerEnd;
   readonly #external: External | undefined;
   readonly #restarts: RestartChoices;
+  /** Removes what killed tasks have left in the run directory. */
+  readonly #sweeper: Sweeper;
   readonly #events: (() => LuaValue)[] = [];
   readonly #programs = builtinPrograms();
   #gate: Gate | undefined;
@@ -78,6 +81,7 @@ export class Ned {
   ) {
     this.#thread = thread;
     this.#env = env;
+    this.#sweeper = new Sweeper(env.runDir);
     this.#options = options;
     const sink = new LogSink(env.stdout);
     this.#log = new OwnLog(sink, env.name, { tag: env.name, color: WHITE });
@@ -166,6 +170,7 @@ export class Ned {
     try {
       return await status;
     } finally {
+      this.#sweeper.close();
       this.#tasks.close();
       // Components that others have started go on without us.
       await Promise.all([this.#thread.terminate(), this.#external?.leave() ?? this.#tasks.stop()]);
@@ -302,7 +307,10 @@ export class Ned {
   #onTaskEnded(task: Task, delayMs: number | undefined): void {
     this.#reportEnd(task, delayMs);
     if (this.#external) this.#external.launches.restartChildrenOf(task);
-    else this.#tasks.endChildrenOf(task);
+    else {
+      this.#tasks.endChildrenOf(task);
+      this.#sweeper.soon();
+    }
     if (delayMs !== undefined) return;
     const { id, exitCode: code } = task;
     this.#post(() => ({ kind: 'exit', task: id, code, again: this.#external !== undefined }));

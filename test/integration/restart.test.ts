@@ -84,6 +84,27 @@ describe('a lab with --restart', { timeout: 120_000 }, () => {
     expect([bed.processes(), bed.files()]).toEqual([[], []]);
   });
 
+  it('removes what a killed task has left, while the lab goes on', async () => {
+    const run = bed.l4lab(['run', labScript(bed, { body: '' }), ...ROM]);
+    const shared = () => bed.files().filter((path) => /\/[mb]\//.test(path)).length;
+    const ready = async () => {
+      const { run: stats } = await bed.done(['stats', '--json', '--interval', '0']);
+      const [lan] = (JSON.parse(stats.text || '{}').switches ?? []) as { ports: { ready: boolean }[] }[];
+      return lan?.ports.map((port) => port.ready) ?? [];
+    };
+    await run.saw(/Link speed/);
+    await expect.poll(ready, { timeout: 20_000 }).toEqual([true]);
+    const before = shared();
+    signalTask(bed, 'ixl', 'SIGKILL');
+    await run.saw(/NIC is back/);
+    await expect.poll(ready, { timeout: 20_000 }).toEqual([true]);
+    expect(shared()).toBeGreaterThan(before);
+    await expect.poll(shared, { timeout: 20_000 }).toBe(before);
+    run.child.kill('SIGINT');
+    expect(await run.exit, run.stderr).toBe(130);
+    expect([bed.processes(), bed.files()]).toEqual([[], []]);
+  });
+
   it.each(['io=sometimes', '=always'])('refuses --restart %s', async (value) => {
     const { status, run } = await bed.done(['run', bed.file('x.cfg', ''), '--restart', value]);
     expect([status, run.stderr]).toEqual([

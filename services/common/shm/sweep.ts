@@ -33,6 +33,28 @@ export function sweep(runDir: string): number {
   return removed;
 }
 
+/** Sweeps a run directory a while after each call of `soon`: for whoever learns that processes have ended. */
+export class Sweeper {
+  readonly #runDir: string;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(runDir: string) {
+    this.#runDir = runDir;
+  }
+
+  /** A process has ended; if it was killed, its files can be told from those that are being made only later. */
+  soon(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      sweep(this.#runDir);
+    }, 2 * SETTLE_MS).unref();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
 function namesIn(dir: string): string[] {
   try {
     return readdirSync(dir);

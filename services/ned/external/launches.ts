@@ -9,7 +9,7 @@
 import { hostname } from 'node:os';
 import { L4Error } from '#common/ipc/errors';
 import { stateFile } from '#common/shm/run_dir';
-import { SETTLE_MS, sweep } from '#common/shm/sweep';
+import { Sweeper } from '#common/shm/sweep';
 import { readProblem } from '#common/task/health';
 import { restartPolicy } from '#common/task/restart';
 import { VERSION } from '#common/version';
@@ -47,11 +47,12 @@ export class Launches implements Starter {
   /** Running since before ned was started, of launches that the script has yet to record. */
   readonly #adopted = new Map<string, { task: Task; instance: Instance }[]>();
   readonly #lost: string[] = [];
-  #sweeping: NodeJS.Timeout | undefined;
+  readonly #sweeper: Sweeper;
 
   constructor(context: LaunchesContext) {
     this.#context = context;
     this.#store = new InstanceStore(context.runDir);
+    this.#sweeper = new Sweeper(context.runDir);
   }
 
   /** Finds the components of a broker before this one: those that live are tasks again. */
@@ -130,7 +131,7 @@ export class Launches implements Starter {
 
   /** ned ends, the components go on. */
   leave(): void {
-    clearTimeout(this.#sweeping);
+    this.#sweeper.close();
     for (const { instance } of this.#instances.values()) instance.leave();
   }
 
@@ -261,18 +262,10 @@ export class Launches implements Starter {
     void instance.ended.then(() => {
       this.#instances.delete(instance.id);
       this.#store.remove(instance.id);
-      this.#sweepSoon();
+      // A component that was killed leaves its files: a page here, its packet buffers there.
+      this.#sweeper.soon();
       if (task.killed && launch && !launch.askedFor && !launch.scales) launch.withdrawn = true;
     });
-  }
-
-  /** A component that was killed leaves its files: a page here, its packet buffers there. */
-  #sweepSoon(): void {
-    if (this.#sweeping) return;
-    this.#sweeping = setTimeout(() => {
-      this.#sweeping = undefined;
-      sweep(this.#context.runDir);
-    }, 2 * SETTLE_MS).unref();
   }
 
   #replica(launch: Launch): Task {
