@@ -55,12 +55,6 @@ export interface SwitchOptions extends Pick<Options, 'ports' | 'queueSize' | 'as
   readonly accepts?: (memory: SharedMemoryRef) => boolean;
 }
 
-/** A port whose driver is behind a capability. */
-export interface ServedPort {
-  readonly port: Port;
-  readonly server: DeviceServer;
-}
-
 export class Switch {
   readonly ports: PortList;
   readonly forwarder: Forwarder;

@@ -61,8 +61,6 @@ export interface Abilities {
   readonly ecn: boolean;
 }
 
-export const NO_ABILITIES: Abilities = { csum: false, tso4: false, tso6: false, ecn: false };
-
 /** What a driver that negotiated these features takes from us. */
 export function guestAbilities(features: Features): Abilities {
   return {

@@ -80,7 +80,10 @@ export class Vtep {
     return this.#senders[hash & (SENDERS - 1)] as UdpSocket;
   }
 
-  /** Sends everything that waits; returns how many datagrams were lost since the last call, by reason. */
+  /**
+   * Sends everything that waits, and tells each datagram that was lost since the last call. Ports that share the socket
+   * share its losses: they count at the port whose turn it is.
+   */
   flush(lost: (reason: number) => void): void {
     for (const sender of this.#senders) {
       sender.flush();
