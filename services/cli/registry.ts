@@ -93,10 +93,10 @@ export function brokerDir(given: string | undefined): string {
 
 /** Makes the directory if it is missing. Throws UsageError when it is not ours alone. */
 export function requirePrivate(dir: string): void {
+  // Whoever has chosen it has to choose another.
+  const mend = `${dir === runBasePath() ? 'set L4LAB_RUN_BASE to' : 'choose with --run-dir or L4LAB_BROKER_DIR'} another directory on a tmpfs`;
   const refuse = (rule: string, value: string) => {
-    throw new UsageError(
-      `Cannot use ${dir} for labs as ${rule}: ${value}; remove it or set L4LAB_RUN_BASE to another directory on a tmpfs`,
-    );
+    throw new UsageError(`Cannot use ${dir} for labs as ${rule}: ${value}; remove it or ${mend}`);
   };
   try {
     // Not recursive: only the last part is ours to make.
@@ -106,7 +106,7 @@ export function requirePrivate(dir: string): void {
     if (err.code !== 'EEXIST') {
       const readOnly = err.code === 'EROFS' ? 'give the container a tmpfs (--tmpfs /run/l4lab), or ' : '';
       throw new UsageError(
-        `Cannot use ${dir} for labs as it cannot be made: ${systemReason(err)}; ${readOnly}set L4LAB_RUN_BASE to another directory on a tmpfs`,
+        `Cannot use ${dir} for labs as it cannot be made: ${systemReason(err)}; ${readOnly}${mend}`,
       );
     }
   }
