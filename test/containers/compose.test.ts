@@ -1,4 +1,5 @@
 /** `docker compose up` in a checkout: the page in the logs, replicas, projects side by side, nothing left. */
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DockerComposeEnvironment, type StartedDockerComposeEnvironment, Wait } from 'testcontainers';
@@ -71,11 +72,16 @@ describe.skipIf(reason)('docker compose', { timeout: 120_000 }, () => {
   });
 });
 
-/** Everything that a lab's curl has printed when it has ended. */
-async function printed(lab: StartedDockerComposeEnvironment): Promise<string> {
-  const id = lab.getContainer('curl-1').getId();
-  await dockerOk('wait', id);
-  return dockerOk('logs', id);
+/** A lab's curl, which may have ended before `up` returns: testcontainers only knows containers that run then. */
+function curlOf(project: string): Promise<string> {
+  const label = (key: string, value: string) => ['--filter', `label=com.docker.compose.${key}=${value}`];
+  return dockerOk('ps', '--all', '--quiet', ...label('project', project), ...label('service', 'curl'));
+}
+
+/** Everything that a container has printed when it has ended. */
+async function printed(container: string): Promise<string> {
+  await dockerOk('wait', container);
+  return dockerOk('logs', container);
 }
 
 describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () => {
@@ -86,17 +92,19 @@ describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () =>
   }, 60_000);
 
   it('both show the page, and the end of one leaves the other alone', async () => {
-    const start = () =>
+    const projects = [0, 1].map(() => `l4lab-test-${randomBytes(4).toString('hex')}`);
+    const start = (project: string) =>
       new DockerComposeEnvironment(ROOT, 'docker-compose.yml')
+        .withProjectName(project)
         .withEnvironment({ L4LAB_IMAGE: IMAGE, COMPOSE_PROFILES: 'demo' })
         .withWaitStrategy('curl-1', Wait.forOneShotStartup())
         .up();
-    labs.push(...(await Promise.all([start(), start()])));
-    const [first, second] = labs as [StartedDockerComposeEnvironment, StartedDockerComposeEnvironment];
-    for (const lab of labs) expect(await printed(lab)).toContain(PAGE.trim());
+    labs.push(...(await Promise.all(projects.map(start))));
+    const [, second] = (await Promise.all(projects.map(curlOf))) as [string, string];
+    for (const project of projects) expect(await printed(await curlOf(project))).toContain(PAGE.trim());
     await labs.shift()?.down({ removeVolumes: false });
-    expect(first).not.toBe(second);
-    await second.getContainer('curl-1').restart();
+    expect(await curlOf(projects[0] as string)).toBe('');
+    await dockerOk('restart', second);
     expect((await printed(second)).split(PAGE.trim())).toHaveLength(3);
   });
 });
