@@ -143,6 +143,18 @@ describe('ReplayWire', () => {
     await until(() => endless.received > 50);
   });
 
+  it('ends with one message when its file is gone by the time it is to play again', async () => {
+    const path = sample();
+    const { guest } = plug(`replay:${path},start=tx,loop=2`);
+    rmSync(path);
+    guest.send(new Uint8Array(60));
+    await until(() => host.lines.length > 0);
+    expect(guest.received).toBe(3);
+    expect(host.lines).toEqual([expect.stringMatching(/error: Stopped replay of .*: Cannot replay .*ENOENT/)]);
+    guest.kick();
+    closeAll();
+  });
+
   it('keeps the distances in time when asked to', async () => {
     const start = performance.now();
     const { guest } = plug(`replay:${sample()},start=now,timing=original`);

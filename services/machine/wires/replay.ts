@@ -122,7 +122,7 @@ export class ReplayWire implements Wire {
         this.#finish();
       } else {
         this.#loop += 1;
-        closeSync(this.#fd);
+        this.#close();
         this.#open();
       }
     }
@@ -199,10 +199,15 @@ export class ReplayWire implements Wire {
   #finish(): void {
     clearTimeout(this.#timer);
     clearTimeout(this.#patience);
-    if (this.#fd >= 0) closeSync(this.#fd);
-    this.#fd = -1;
+    this.#close();
     this.#packets = [];
     this.#next = 0;
+  }
+
+  /** Once: by the next time the number may be another file's. */
+  #close(): void {
+    if (this.#fd >= 0) closeSync(this.#fd);
+    this.#fd = -1;
   }
 }
 

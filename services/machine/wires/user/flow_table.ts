@@ -59,8 +59,9 @@ export class FlowTable {
     for (let probe = 0; probe < PROBES; probe++) {
       const slot = (start + probe) & (SLOTS - 1);
       if (this.#forward[slot] === 0) return claim ? slot : -1;
-      if (this.#guestIp[slot] === guestIp && this.#ports[slot] === ports && this.#hostIp[slot] === hostIp)
-        return slot;
+      const same =
+        this.#guestIp[slot] === guestIp && this.#ports[slot] === ports && this.#hostIp[slot] === hostIp;
+      if (same && this.#protocol[slot] === protocol) return slot;
       const age = (this.#clock - (this.#used[slot] as number)) >>> 0;
       if (age > bestAge) {
         best = slot;

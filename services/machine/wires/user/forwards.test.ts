@@ -182,6 +182,19 @@ describe('FlowTable', () => {
     expect(table.get(17, GUEST, 49_152, HOST, 80)).toBe(-1);
   });
 
+  it('keeps TCP and UDP flows between the same addresses and ports apart', () => {
+    for (let guest = GUEST; guest < GUEST + 100; guest++) {
+      const table = new FlowTable();
+      for (let port = 1000; port < 1500; port++) {
+        table.put(6, guest, port, HOST, 80, 1);
+        table.put(17, guest, port, HOST, 80, 2);
+      }
+      for (let port = 1000; port < 1500; port++) {
+        expect([table.get(6, guest, port, HOST, 80), table.get(17, guest, port, HOST, 80)]).toEqual([1, 2]);
+      }
+    }
+  });
+
   it('overwrites a flow whose guest port goes elsewhere, and survives more flows than it has slots', () => {
     const table = new FlowTable();
     for (let n = 0; n < 20_000; n++) table.put(6, GUEST + n, 1000, HOST, 80, 1);

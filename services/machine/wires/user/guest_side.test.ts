@@ -6,9 +6,11 @@ import { DHCP_OPTION, DHCP_TYPE, decodeDhcp, encodeDhcp } from '#common/wire/dhc
 import { u8Option } from '#common/wire/dhcp_options';
 import { DNS_TYPE, decodeDns, encodeDns } from '#common/wire/dns';
 import { ETHERTYPE, emitEthernet } from '#common/wire/ethernet';
+import { emitEcho, ICMP_TYPE } from '#common/wire/icmp';
 import { emitIpv4, ipv4ChecksumOk, ipv4Destination, ipv4Source, parseIpv4 } from '#common/wire/ipv4';
 import { checkIpv6, emitIpv6, parseIpv6 } from '#common/wire/ipv6';
 import { emitUdp, UDP, udpChecksumOk, udpDestination, udpSource } from '#common/wire/udp';
+import { MAX_SLOT_FRAME } from '../frame_ring.ts';
 import { parseGuestForward } from '../options.ts';
 import { Forwards } from './forwards.ts';
 import { DONE, GuestSide, PASS } from './guest_side.ts';
@@ -17,12 +19,14 @@ import { DEFAULT_NETWORK } from './network.ts';
 
 const FRAME = 0;
 const REPLY = 2048;
+/** A frame too long for the place before the reply. */
+const PING = 2 * REPLY;
 const GUEST = parseIpv4('10.0.2.15') as number;
 const CLIENT = Uint8Array.of(0x52, 0x54, 0, 0, 0, 9);
 const MIRROR = parseIpv4('10.0.2.100') as number;
 
-function setup() {
-  const memory = new Memory(new ArrayBuffer(4096));
+function setup(bytes = 4096) {
+  const memory = new Memory(new ArrayBuffer(bytes + 4096));
   const replies: number[] = [];
   const warnings: string[] = [];
   const sink = { slot: () => REPLY, commit: (length: number) => void replies.push(length) };
@@ -123,6 +127,24 @@ describe('GuestSide.outbound()', () => {
     put16(memory.u8, FRAME + 20, 0x2000);
     expect([side.outbound(FRAME, length), side.outbound(FRAME, length)]).toEqual([DONE, DONE]);
     expect(warnings).toEqual([expect.stringMatching(/Cannot forward IP fragments to 10\.0\.2\.100/)]);
+  });
+
+  it('answers a ping to a forwarded address up to what a frame of the ring holds, and drops a longer one', () => {
+    const { memory, side, replies } = setup(3 * REPLY);
+    const { u8 } = memory;
+    const fits = MAX_SLOT_FRAME - 42;
+    for (const [size, answers] of [
+      [fits, [MAX_SLOT_FRAME]],
+      [fits + 1, []],
+    ] as const) {
+      u8.fill(0x5a);
+      emitEthernet(u8, PING, new Uint8Array(6), new Uint8Array(6).fill(2), ETHERTYPE.IPV4);
+      emitIpv4(u8, PING + 14, 8 + size, 1, GUEST, MIRROR);
+      emitEcho(u8, PING + 34, ICMP_TYPE.ECHO, 1, 1, size);
+      expect(side.outbound(PING, 42 + size)).toBe(DONE);
+      expect(replies.splice(0)).toEqual(answers);
+      expect(u8.subarray(REPLY + MAX_SLOT_FRAME, PING).every((byte) => byte === 0x5a)).toBe(true);
+    }
   });
 
   it('takes any bytes without throwing', () => {

@@ -29,6 +29,7 @@ import { checkIpv6, IPV6 } from '#common/wire/ipv6';
 import { checkTcp } from '#common/wire/tcp';
 import { checkUdp, UDP, udpChecksumOk, udpDestination } from '#common/wire/udp';
 import type { WireLease } from '../../wire.ts';
+import { MAX_SLOT_FRAME } from '../frame_ring.ts';
 import type { Clock } from './dhcp_leases.ts';
 import { DhcpServer } from './dhcp_server.ts';
 import { type Forwards, FRAGMENT, NO_SUCH_PORT } from './forwards.ts';
@@ -57,7 +58,7 @@ const MAX_WARNINGS = 100;
 
 /** Where replies go: as `FrameRing`. */
 export interface ReplySink {
-  /** Offset for the next frame, -1: no room (the reply is dropped, as a full cable would). */
+  /** Offset for the next frame, of at most MAX_SLOT_FRAME bytes; -1: no room (the reply is dropped, as a full cable would). */
   slot(): number;
   commit(length: number): void;
 }
@@ -215,6 +216,8 @@ export class GuestSide {
     const { u8 } = this.#memory;
     if (!this.#isOurs(address) || isFragment(u8, frame + ETH.HEADER)) return PASS;
     if (checkIcmp(u8, icmp, length) !== ICMP_TYPE.ECHO) return PASS;
+    // The reply is as long as the request, and a guest's NIC can send longer frames than the ring holds.
+    if (ETH.HEADER + IPV4.HEADER + length > MAX_SLOT_FRAME) return DONE;
     return this.#reply((out) => echoReply(u8, frame, icmp, out));
   }
 
