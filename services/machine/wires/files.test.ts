@@ -150,7 +150,9 @@ describe('ReplayWire', () => {
     guest.send(new Uint8Array(60));
     await until(() => host.lines.length > 0);
     expect(guest.received).toBe(3);
-    expect(host.lines).toEqual([expect.stringMatching(/error: Stopped replay of .*: Cannot replay .*ENOENT/)]);
+    expect(host.lines).toEqual([
+      expect.stringMatching(/error: Stopped replay of .*: Cannot replay .*ENOENT/),
+    ]);
     guest.kick();
     closeAll();
   });

@@ -1,5 +1,5 @@
 /**
- * The C library calls of the wires, through koffi: epoll, TAP files, frame copies. Linux, 64-bit.
+ * The C library calls of the wires, through koffi: epoll, TAP files, sockets, frame copies. Linux, 64-bit.
  *
  * Pointers are plain numbers (`arena.address + offset`); user-space addresses are below 2^47.
  */
@@ -14,6 +14,7 @@ const readC = libc.func('read', 'intptr_t', ['int', 'uint64_t', 'size_t']);
 const writeC = libc.func('write', 'intptr_t', ['int', 'uint64_t', 'size_t']);
 const ioctlC = libc.func('ioctl', 'int', ['int', 'ulong', 'uint64_t']);
 const socketC = libc.func('socket', 'int', ['int', 'int', 'int']);
+const listenC = libc.func('listen', 'int', ['int', 'int']);
 const epollCreateC = libc.func('epoll_create1', 'int', ['int']);
 const epollCtlC = libc.func('epoll_ctl', 'int', ['int', 'int', 'int', 'uint64_t']);
 const epollWaitC = libc.func('epoll_wait', 'int', ['int', 'uint64_t', 'int', 'int']);
@@ -57,6 +58,11 @@ export function socket(): number {
   const fd = socketC(AF_INET, SOCK_DGRAM, 0) as number;
   if (fd < 0) throw new Error(`socket: ${lastError()}`);
   return fd;
+}
+
+/** listen(2): 0, or -1 (see `lastError`). On a socket that listens already it sets how many connections may wait. */
+export function listen(fd: number, backlog: number): number {
+  return listenC(fd, backlog) as number;
 }
 
 /** epoll_create1(2) with CLOEXEC. Throws with the errno's name. */

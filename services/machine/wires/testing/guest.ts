@@ -74,6 +74,7 @@ export class TestGuest implements WireEnd {
   readonly #pump: Pump;
   readonly #listeners = new Set<(frame: Uint8Array) => void>();
   #id = 1;
+  #closed = false;
 
   constructor(host: WireHost, wire: Wire, mac = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56)) {
     this.mac = mac;
@@ -86,6 +87,7 @@ export class TestGuest implements WireEnd {
   }
 
   close(): void {
+    this.#closed = true;
     this.#pump.stop();
     this.#wire.close();
   }
@@ -107,7 +109,9 @@ export class TestGuest implements WireEnd {
 
   linkChanged(): void {}
 
+  /** After `close` nothing: answers to what came before may still be on their way here. */
   send(frame: Uint8Array): void {
+    if (this.#closed) return;
     this.#arena.u8.set(frame, this.#out);
     this.#wire.transmit(this.#out, frame.length);
     this.#pump.kick();

@@ -55,6 +55,11 @@ export class EpollSet {
     return this.#members.length;
   }
 
+  /** The descriptors in the set, in no order. */
+  get descriptors(): readonly number[] {
+    return this.#members;
+  }
+
   begin(): void {
     this.#count = 0;
     this.#now = (this.#now + 1) | 0;

@@ -7,6 +7,7 @@
  */
 
 import type { Arena } from '#common/shm/arena';
+import { lastError, listen } from '../libc.ts';
 import type { HostForward } from '../options.ts';
 import { EpollSet } from './epoll_set.ts';
 import {
@@ -32,6 +33,8 @@ export interface SlirpEvents {
 /** Timeout word behind the structures. */
 const TIMEOUT = CONFIG_SIZE + SLIRP_CB.SIZE;
 const BYTES = 4096;
+/** Connections to a host-forward that may wait to be taken: as many as Linux allows (net.core.somaxconn, 4096 by default). */
+const BACKLOG = 4096;
 
 /** Writes one callback into the structure that libslirp gets. */
 type Put = (
@@ -97,10 +100,28 @@ export class Slirp {
 
   /** Listens on a port of the host for a guest. False: the host does not let us. */
   forwardHost({ udp, hostIp, hostPort, guestIp, guestPort }: HostForward): boolean {
-    this.#needFill = true;
+    const before = new Set(this.#wished());
     const words = [hostIp, guestIp].map(networkOrder) as [number, number];
     const [host, guest] = words;
-    return this.#lib.addHostForward(this.#instance, udp ? 1 : 0, host, hostPort, guest, guestPort) === 0;
+    if (this.#lib.addHostForward(this.#instance, udp ? 1 : 0, host, hostPort, guest, guestPort) !== 0)
+      return false;
+    if (!udp) for (const fd of this.#wished()) if (!before.has(fd)) this.#letWait(fd);
+    return true;
+  }
+
+  /**
+   * libslirp lets one connection wait and takes one in a turn: Linux drops the SYNs of the others, which try again after
+   * seconds, or resets them. It does not tell the socket's number, but wishes to hear of it.
+   */
+  #letWait(fd: number): void {
+    if (listen(fd, BACKLOG) < 0)
+      this.#events.log('warn', `Only one connection at a time can wait at a host-forward: ${lastError()}`);
+  }
+
+  /** The descriptors that slirp wants to hear of now. */
+  #wished(): readonly number[] {
+    this.#fill(performance.now());
+    return [...this.#set.descriptors];
   }
 
   /** Hands slirp a frame from the guest. May call `frame` at once. */
