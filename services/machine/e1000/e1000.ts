@@ -182,6 +182,9 @@ export class E1000 implements NicModel {
       case REG.TCTL.offset:
         this.#regs[index] = value & ~TCTL_SWXOFF;
         break;
+      case REG.TDH.offset:
+        this.#transmitter.restart();
+        break;
       default:
         break;
     }

@@ -24,19 +24,13 @@ import {
   RX_STATUS_PIF,
   RX_STATUS_VP,
 } from '#common/nic/e1000';
-import type { NicCounters, NicHost } from '../nic_model.ts';
-import type { Interrupts } from './interrupts.ts';
+import { DescriptorRing } from './ring.ts';
 import { RxChecksum } from './rx_checksum.ts';
 import { filterAddress, filterVlan, INEXACT, REJECTED } from './rx_filter.ts';
-import type { Statistics } from './statistics.ts';
+import type { UnitParts } from './unit.ts';
 
 const CTRL = REG.CTRL.offset >>> 2;
 const RCTL = REG.RCTL.offset >>> 2;
-const RDBAL = REG.RDBAL.offset >>> 2;
-const RDBAH = REG.RDBAH.offset >>> 2;
-const RDLEN = REG.RDLEN.offset >>> 2;
-const RDH = REG.RDH.offset >>> 2;
-const RDT = REG.RDT.offset >>> 2;
 const RXCSUM = REG.RXCSUM.offset >>> 2;
 const VET = REG.VET.offset >>> 2;
 
@@ -53,24 +47,25 @@ const WAIT = 0;
 const ROOM = 1;
 const LOST = 2;
 
-export interface ReceiverParts {
-  readonly host: NicHost;
-  readonly regs: Uint32Array;
-  readonly interrupts: Interrupts;
-  readonly statistics: Statistics;
-  readonly counters: NicCounters;
-  /** Arena offset of MAX_LONG bytes to rebuild a frame in. */
-  readonly scratch: number;
-}
+const RING = {
+  baseLow: REG.RDBAL,
+  baseHigh: REG.RDBAH,
+  length: REG.RDLEN,
+  head: REG.RDH,
+  tail: REG.RDT,
+} as const;
 
 export class Receiver {
-  readonly #parts: ReceiverParts;
+  readonly #parts: UnitParts;
+  readonly #ring: DescriptorRing;
   readonly #checksum: RxChecksum;
   /** The frame on offer was refused before: it has been counted. */
   #refused = false;
 
-  constructor(parts: ReceiverParts) {
+  /** `parts.scratch`: MAX_LONG bytes to rebuild a frame in. */
+  constructor(parts: UnitParts) {
     this.#parts = parts;
+    this.#ring = new DescriptorRing(parts.regs, RING);
     this.#checksum = new RxChecksum(parts.host.memory);
   }
 
@@ -156,19 +151,17 @@ export class Receiver {
 
   /** Uses up one descriptor: `bytes` from `source`, zeros up to `total`. */
   #fill(source: number, bytes: number, total: number, status: number, special: number): void {
-    const { host, regs } = this.#parts;
+    const { host } = this.#parts;
     const { u8, u32, i32 } = host.memory;
-    const head = regs[RDH] as number;
-    const count = (regs[RDLEN] as number) >>> 4;
-    const base = (regs[RDBAH] as number) * WORD + (regs[RDBAL] as number);
-    const descriptor = host.dma.read(base + head * RX_DESC.SIZE, RX_DESC.SIZE) >>> 2;
+    const at = this.#ring.address;
+    const descriptor = host.dma.read(at, RX_DESC.SIZE) >>> 2;
     const address = (u32[descriptor + 1] as number) * WORD + (u32[descriptor] as number);
     const to = host.dma.write(address, total);
     if (to >= 0) {
       u8.copyWithin(to, source, source + bytes);
       for (let n = bytes; n < total; n++) u8[to + n] = 0;
     }
-    const back = host.dma.write(base + head * RX_DESC.SIZE, RX_DESC.SIZE) >> 2;
+    const back = host.dma.write(at, RX_DESC.SIZE) >> 2;
     if (back >= 0) {
       const { checksum, errors } = this.#checksum;
       u32[back + 2] = total | (checksum << 16);
@@ -176,14 +169,13 @@ export class Receiver {
       const last = status & RX_STATUS_EOP ? errors << 8 : 0;
       Atomics.store(i32, back + 3, status | RX_STATUS_DD | last | (special << 16));
     }
-    regs[RDH] = head + 1 >= count ? 0 : head + 1;
+    this.#ring.advance();
   }
 
   /** ROOM: `needed` descriptors are free; WAIT: offer the frame again; LOST: it is dropped and counted. */
   #admit(needed: number, lossy: boolean, onWire: number): number {
     const { regs, statistics, interrupts, counters, host } = this.#parts;
-    const count = (regs[RDLEN] as number) >>> 4;
-    const free = freeDescriptors(count, regs[RDH] as number, regs[RDT] as number);
+    const { count, owned: free } = this.#ring;
     if (needed <= free && host.dma.enabled) {
       this.#refused = false;
       const threshold = count >>> (1 + Math.min(((regs[RCTL] as number) >>> RCTL_RDMTS_SHIFT) & 3, 2));
@@ -213,13 +205,6 @@ export class Receiver {
     }
     return filterAddress(regs, host.memory, offset);
   }
-}
-
-/** A head beyond the ring stops reception; a tail beyond it stands for the last descriptor. */
-function freeDescriptors(count: number, head: number, tail: number): number {
-  if (count === 0 || head >= count) return 0;
-  const last = Math.min(tail, count - 1);
-  return last >= head ? last - head : count - head + last;
 }
 
 function bufferSize(rctl: number): number {

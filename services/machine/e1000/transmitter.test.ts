@@ -1,11 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import {
+  CTRL_RST,
   CTRL_SLU,
   CTRL_VME,
   ICR_TXD_LOW,
   ICR_TXDW,
   ICR_TXQE,
   REG,
+  TCTL_EN,
+  TCTL_PSP,
   TX_CMD_DEXT,
   TX_CMD_EOP,
   TX_CMD_IC,
@@ -129,6 +132,38 @@ describe('E1000 transmit, legacy descriptors', () => {
     driver.run();
     expect(driver.sent).toHaveLength(1);
     expect(driver.logs.join()).toContain('16288');
+  });
+
+  it('poll() does not mix the beginning of a frame of the old ring into the new one when TDH is written', () => {
+    const driver = started();
+    driver.queue(driver.place(frame(500)), 0, 300 | TX_CMD_IFCS, 0); // no EOP: the frame goes on
+    driver.run();
+    driver.write(REG.TCTL, 0);
+    driver.write(REG.TDH, driver.read(REG.TDT));
+    driver.write(REG.TCTL, TCTL_EN | TCTL_PSP);
+    driver.queue(driver.place(frame(60)), 0, 60 | LAST, 0);
+    driver.run();
+    expect(driver.sent).toEqual([frame(60)]);
+  });
+
+  it('poll() does log at most a line a second, however much nonsense a driver sends and however often it resets', () => {
+    const driver = started();
+    for (let n = 0; n < 1000; n++) {
+      driver.queue(driver.place(new Uint8Array(16289)), 0, 16289 | LAST, 0);
+      driver.run();
+    }
+    expect(driver.logs).toHaveLength(1);
+    driver.advance(1_000_001);
+    driver.queue(driver.place(new Uint8Array(16289)), 0, 16289 | LAST, 0);
+    driver.run();
+    expect(driver.logs).toEqual([expect.anything(), expect.stringContaining('(and 999 more since)')]);
+    for (let n = 0; n < 100; n++) {
+      driver.write(REG.CTRL, CTRL_RST);
+      driver.restart();
+      driver.queue(driver.place(frame(60)), 0, 60 | TX_CMD_EOP | TX_CMD_RS, 0); // no IFCS
+      driver.run();
+    }
+    expect(driver.logs.filter((line) => line.includes('IFCS'))).toHaveLength(1);
   });
 
   it('poll() does count what it sent by kind and size', () => {

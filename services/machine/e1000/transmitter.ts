@@ -33,19 +33,15 @@ import {
   TX_STATUS_DD,
   TXDCTL_LWTHRESH_SHIFT,
 } from '#common/nic/e1000';
-import { DMA_MAX, type NicCounters, type NicHost } from '../nic_model.ts';
-import type { Interrupts } from './interrupts.ts';
+import { Throttle } from '#common/obs/throttle';
+import { DMA_MAX } from '../nic_model.ts';
 import { canSegment, insertChecksum, OffloadContext, SegmentHeader } from './offload.ts';
-import type { Statistics } from './statistics.ts';
+import { DescriptorRing } from './ring.ts';
+import type { UnitParts } from './unit.ts';
 
 const CTRL = REG.CTRL.offset >>> 2;
 const RCTL = REG.RCTL.offset >>> 2;
 const TCTL = REG.TCTL.offset >>> 2;
-const TDBAL = REG.TDBAL.offset >>> 2;
-const TDBAH = REG.TDBAH.offset >>> 2;
-const TDLEN = REG.TDLEN.offset >>> 2;
-const TDH = REG.TDH.offset >>> 2;
-const TDT = REG.TDT.offset >>> 2;
 const TXDCTL = REG.TXDCTL.offset >>> 2;
 const VET = REG.VET.offset >>> 2;
 
@@ -58,20 +54,24 @@ export const MAX_FRAME = 16288;
 const WORD = 2 ** 32;
 const NO_TAG = -1;
 
-export interface TransmitterParts {
-  readonly host: NicHost;
-  readonly regs: Uint32Array;
-  readonly interrupts: Interrupts;
-  readonly statistics: Statistics;
-  readonly counters: NicCounters;
-  /** Arena offset of MAX_FRAME bytes, with 4 spare ones before it. */
-  readonly scratch: number;
+const RING = {
+  baseLow: REG.TDBAL,
+  baseHigh: REG.TDBAH,
+  length: REG.TDLEN,
+  head: REG.TDH,
+  tail: REG.TDT,
+} as const;
+
+export interface TransmitterParts extends UnitParts {
   /** Sends a finished frame to the wire, or back in loopback mode. */
   readonly emit: (offset: number, length: number, loopback: boolean) => void;
 }
 
 export class Transmitter {
   readonly #parts: TransmitterParts;
+  readonly #ring: DescriptorRing;
+  /** A driver can cause a line as often as it likes. */
+  readonly #complaints: Throttle;
   readonly #plain = new OffloadContext();
   readonly #segmentation = new OffloadContext();
   readonly #header = new SegmentHeader();
@@ -100,15 +100,22 @@ export class Transmitter {
   #allDelayed = true;
   #warnedFcs = false;
 
+  /** `parts.scratch`: MAX_FRAME bytes, with 4 spare ones before them. */
   constructor(parts: TransmitterParts) {
     this.#parts = parts;
+    this.#ring = new DescriptorRing(parts.regs, RING);
+    this.#complaints = new Throttle(parts.host.log, () => parts.host.now() / 1000);
   }
 
   reset(): void {
     this.#plain.reset();
     this.#segmentation.reset();
+    this.restart();
+  }
+
+  /** The driver has written TDH: the ring begins anew, what was read of a frame belongs to the old one. */
+  restart(): void {
     this.#open = false;
-    this.#warnedFcs = false;
     this.#newFrame();
   }
 
@@ -116,21 +123,17 @@ export class Transmitter {
   poll(): boolean {
     const { regs, host } = this.#parts;
     if (((regs[TCTL] as number) & TCTL_EN) === 0 || !host.dma.enabled) return false;
-    const count = (regs[TDLEN] as number) >>> 4;
-    // A tail beyond the ring stands for its last descriptor.
-    const tail = Math.min(regs[TDT] as number, count - 1);
-    let head = regs[TDH] as number;
-    if (head === tail || head >= count) return false;
-    const before = inUse(head, tail, count);
+    const before = this.#ring.owned;
+    if (before === 0) return false;
     this.#framesLeft = FRAMES_PER_TURN;
     this.#reported = false;
     this.#allDelayed = true;
-    for (let n = 0; n < DESCRIPTORS_PER_TURN && head !== tail && this.#framesLeft > 0; n++) {
-      if (!this.#step(head)) break;
-      head = head + 1 === count ? 0 : head + 1;
-      regs[TDH] = head;
+    const turn = Math.min(before, DESCRIPTORS_PER_TURN);
+    for (let n = 0; n < turn && this.#framesLeft > 0; n++) {
+      if (!this.#step()) break;
+      this.#ring.advance();
     }
-    this.#interrupt(before, inUse(head, tail, count));
+    this.#interrupt(before, this.#ring.owned);
     return true;
   }
 
@@ -142,10 +145,10 @@ export class Transmitter {
     if (causes !== 0) interrupts.raise(causes);
   }
 
-  /** Processes descriptor `head`; false: not finished, the turn's frames are used up. */
-  #step(head: number): boolean {
-    const { host, regs } = this.#parts;
-    const at = (regs[TDBAH] as number) * WORD + (regs[TDBAL] as number) + head * TX_DESC.SIZE;
+  /** Processes the descriptor at the head; false: not finished, the turn's frames are used up. */
+  #step(): boolean {
+    const { host } = this.#parts;
+    const at = this.#ring.address;
     if (!this.#open) this.#fetch(at);
     if (this.#open) {
       if (!this.#consume()) return false;
@@ -259,14 +262,14 @@ export class Transmitter {
   /** The descriptor with EOP is consumed. */
   #finish(): void {
     if (!this.#started) return; // went the short way
-    const { statistics, host } = this.#parts;
+    const { statistics } = this.#parts;
     if (this.#segmenting) {
       const sent = this.#headerDone && !this.#discard;
       if (sent) this.#segment(true);
       statistics.count(sent ? REG.TSCTC : REG.TSCTFC);
-      if (!sent) host.log('dropped a TCP segmentation whose context does not fit its header');
+      if (!sent) this.#complaints.say('dropped a TCP segmentation whose context does not fit its header');
     } else if (this.#discard) {
-      host.log(`dropped a frame to send as it is longer than ${MAX_FRAME} bytes`);
+      this.#complaints.say(`dropped a frame to send as it is longer than ${MAX_FRAME} bytes`);
     } else if (this.#length > 0) {
       this.#offload();
       this.#send(this.#length);
@@ -339,10 +342,6 @@ export class Transmitter {
     this.#discard = false;
     this.#tag = NO_TAG;
   }
-}
-
-function inUse(head: number, tail: number, count: number): number {
-  return tail >= head ? tail - head : count - head + tail;
 }
 
 function put16(u8: Uint8Array, at: number, value: number): void {

@@ -108,6 +108,12 @@ export class TinyDriver {
     this.write(REG.TCTL, TCTL_EN | tctl);
   }
 
+  /** After a reset: as `start`, from the first descriptor on. */
+  restart(): void {
+    this.#txIndex = 0;
+    this.start();
+  }
+
   refill(index: number): void {
     const word = (RINGS + index * RX_DESC.SIZE) >>> 2;
     this.memory.u32[word] = this.buffers + index * BUFFER;
