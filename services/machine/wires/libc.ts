@@ -4,6 +4,7 @@
  * Pointers are plain numbers (`arena.address + offset`); user-space addresses are below 2^47.
  */
 
+import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 
@@ -80,6 +81,12 @@ export function epollCtl(epollFd: number, operation: number, fd: number, event: 
 /** epoll_wait(2) that never blocks: number of events, or -1. */
 export function epollPeek(epollFd: number, events: number, maxEvents: number): number {
   return epollWaitC(epollFd, events, maxEvents, 0) as number;
+}
+
+/** True when the last failed call asks to be made again: nothing to read yet, or a signal came. */
+export function isTransient(): boolean {
+  const errno = koffi.errno();
+  return errno === constants.errno.EAGAIN || errno === constants.errno.EINTR;
 }
 
 /** Name of the errno that the last failed call left, e.g. `EAGAIN`. */

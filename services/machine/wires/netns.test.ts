@@ -27,6 +27,16 @@ describe.skipIf(refusal !== undefined)('in a network namespace', () => {
     });
   });
 
+  it('tap: says so when its interface is deleted, and does not spin', () => {
+    expect(inNetns('tapDeleted')).toEqual({
+      awake: 0,
+      lines: [
+        expect.stringContaining('Wire "tap" is interface lab0'),
+        expect.stringMatching(/error: Interface lab0 is gone: was it deleted/),
+      ],
+    });
+  });
+
   it('tap: without CAP_NET_ADMIN it names what is missing and what to do', () => {
     expect(inNetns('denied')).toMatchObject({
       message: expect.stringMatching(

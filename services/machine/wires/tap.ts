@@ -12,7 +12,7 @@ import type { Wire, WireEnd } from '../wire.ts';
 import { FdWatch } from './fd_watch.ts';
 import { FrameRing, MAX_SLOT_FRAME } from './frame_ring.ts';
 import type { WireHost } from './host.ts';
-import { lastError, read, write } from './libc.ts';
+import { isTransient, lastError, read, write } from './libc.ts';
 import { attachTap, bringUp, type InterfaceAddress, setAddress } from './tap_interface.ts';
 
 const SLOTS = 256;
@@ -21,7 +21,6 @@ const BATCH = 64;
 
 export class TapWire implements Wire {
   readonly kind = 'tap';
-  readonly linkUp = true;
   /** Name of the interface. */
   readonly interfaceName: string;
   readonly #arena: Arena;
@@ -32,6 +31,8 @@ export class TapWire implements Wire {
   #end: WireEnd | undefined;
   #wake: () => void = () => undefined;
   #refused = 0;
+  /** The interface was deleted: the descriptor is readable for ever and gives nothing. */
+  #gone = false;
 
   /** `name` '' lets the kernel choose. Throws with what is missing and what to do about it. */
   constructor(name: string, address: InterfaceAddress | undefined, host: WireHost) {
@@ -58,13 +59,17 @@ export class TapWire implements Wire {
     this.#watch = new FdWatch(this.#fd, () => this.#wake());
   }
 
+  get linkUp(): boolean {
+    return !this.#gone;
+  }
+
   connect(end: WireEnd, wake: () => void): void {
     this.#end = end;
     this.#wake = wake;
   }
 
   transmit(offset: number, length: number): void {
-    if (write(this.#fd, this.#arena.address + offset, length) >= 0) return;
+    if (this.#gone || write(this.#fd, this.#arena.address + offset, length) >= 0) return;
     this.#refused += 1;
     if (this.#refused > 1) return;
     this.#host.log(
@@ -77,10 +82,10 @@ export class TapWire implements Wire {
     this.#watch.stop();
     if (this.#end === undefined) return false;
     let worked = this.#ring.deliver(this.#end);
-    if (this.#ring.count > 0) return worked;
+    if (this.#ring.count > 0 || this.#gone) return worked;
     for (let n = 0; n < BATCH; n++) {
-      const slot = this.#ring.slot();
-      const length = slot < 0 ? 0 : read(this.#fd, this.#arena.address + slot, MAX_SLOT_FRAME);
+      const length = read(this.#fd, this.#arena.address + this.#ring.slot(), MAX_SLOT_FRAME);
+      if (length < 0 && !isTransient()) this.#lose(this.#end);
       if (length <= 0) break;
       this.#ring.commit(length);
       worked = true;
@@ -89,9 +94,19 @@ export class TapWire implements Wire {
     return worked;
   }
 
+  /** The cable is pulled out, as the driver sees it. */
+  #lose(end: WireEnd): void {
+    this.#gone = true;
+    this.#host.log(
+      'error',
+      `Interface ${this.interfaceName} is gone: was it deleted? The NIC's link stays down until the lab is started again`,
+    );
+    end.linkChanged(false);
+  }
+
   arm(): boolean {
     // The NIC was full a moment ago: its driver wakes the machine when it has made room.
-    if (this.#ring.count === 0) this.#watch.start();
+    if (this.#ring.count === 0 && !this.#gone) this.#watch.start();
     return false;
   }
 

@@ -52,6 +52,29 @@ async function tapAddress(): Promise<unknown> {
   return { echoed, routes, lines: host.lines };
 }
 
+/** Somebody deletes the interface while the wire sleeps: what the log says, and how often the wire is awake afterwards. */
+async function tapDeleted(): Promise<unknown> {
+  const host = testHost();
+  const wire = createWire(parseWire('tap:lab0'), { hosts: new Map(), forwards: [] }, host);
+  let polls = 0;
+  const poll = wire.poll.bind(wire);
+  wire.poll = () => {
+    polls += 1;
+    return poll();
+  };
+  const guest = new TestGuest(host, wire);
+  execFileSync('ip', ['link', 'del', 'lab0']);
+  while (!host.lines.some((line) => line.includes('gone')) && polls < 10_000)
+    await new Promise((resolve) => setImmediate(resolve));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const before = polls;
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const awake = polls - before;
+  guest.send(new Uint8Array(60));
+  guest.close();
+  return { awake, lines: host.lines };
+}
+
 async function denied(): Promise<unknown> {
   try {
     createWire(parseWire('tap:lab0'), { hosts: new Map(), forwards: [] }, testHost());
@@ -72,6 +95,12 @@ async function dns(): Promise<unknown> {
   return { rcode: rcodeOf(reply.flags), name: reply.questions[0]?.name, fast: ms < 3000, lines: host.lines };
 }
 
-const SCENARIOS: Readonly<Record<string, () => Promise<unknown>>> = { tap, tapAddress, denied, dns };
+const SCENARIOS: Readonly<Record<string, () => Promise<unknown>>> = {
+  tap,
+  tapAddress,
+  tapDeleted,
+  denied,
+  dns,
+};
 const result = await (SCENARIOS[process.argv[2] ?? ''] as () => Promise<unknown>)();
 process.stdout.write(`${JSON.stringify(result)}\n`);
