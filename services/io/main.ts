@@ -118,16 +118,18 @@ function untilOver(life: MachineLife, icu: IcuAccess): IcuAccess {
 }
 
 async function scan(env: TaskEnv, machine: Machine, log: Log): Promise<FoundFunction[] | undefined> {
-  try {
-    return await scanPci(machine.pci, log);
-  } catch (error) {
-    const { message, errno, code } = toL4Error(error);
-    if (env.external && code === 'IPC_SERVER_DIED' && !env.signal.aborted) {
+  // A machine that is away may stay so for days.
+  for (;;) {
+    try {
+      return await scanPci(machine.pci, log);
+    } catch (error) {
+      const { message, errno, code } = toL4Error(error);
+      if (!env.external || code !== 'IPC_SERVER_DIED' || env.signal.aborted) {
+        log.always(`FATAL uncaught exception: scanning the PCI bus: ${message} (${-errno})`);
+        return undefined;
+      }
       await sleep(TRY_AGAIN_MS);
-      return scan(env, machine, log);
     }
-    log.always(`FATAL uncaught exception: scanning the PCI bus: ${message} (${-errno})`);
-    return undefined;
   }
 }
 

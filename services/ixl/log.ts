@@ -11,29 +11,3 @@ export const consoleLog: Log = {
   warn: (text) => console.error(`[WARN ] ${text}`),
   error: (text) => console.error(`[ERROR] ${text}`),
 };
-
-/** Lets a message through at most once per `everyMs`; says how many it kept back. For the data plane. */
-export class Throttle {
-  readonly #emit: (text: string) => void;
-  readonly #everyMs: number;
-  readonly #now: () => number;
-  #last = Number.NEGATIVE_INFINITY;
-  #kept = 0;
-
-  constructor(emit: (text: string) => void, everyMs = 1000, now: () => number = () => performance.now()) {
-    this.#emit = emit;
-    this.#everyMs = everyMs;
-    this.#now = now;
-  }
-
-  say(text: string): void {
-    const now = this.#now();
-    if (now - this.#last < this.#everyMs) {
-      this.#kept += 1;
-      return;
-    }
-    this.#emit(this.#kept > 0 ? `${text} (${this.#kept} more like this)` : text);
-    this.#last = now;
-    this.#kept = 0;
-  }
-}

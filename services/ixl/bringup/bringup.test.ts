@@ -1,15 +1,20 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { L4Error } from '#common/ipc/errors';
 import { Arena } from '#common/shm/arena';
 import { SharedMemories } from '#common/shm/dataspace';
 import { Doorbells } from '#common/shm/doorbell';
 import { IrqSource } from '#common/shm/irq';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { l4lab } from '../../../proto/gen/messages.js';
 import type { IxlEnv } from '../env.ts';
 import { CAP, type FakeDevice, FakeVbus, fakeNic, ICU } from '../testing/fake_vbus.ts';
 import { FakeLog } from '../testing/fakes.ts';
 import { DmaMemories } from './dma.ts';
 import { attachMsiOrLegacy, type IrqContext, openIcu } from './interrupts.ts';
 import { PciDevice } from './pci.ts';
+import { mapRegisters } from './registers.ts';
 
 const arena = new Arena(2 ** 26);
 let runDir: TestRunDir;
@@ -109,6 +114,36 @@ describe('attachMsiOrLegacy()', () => {
       'write 0x52 0x81',
     ]);
     await irq.close();
+  });
+});
+
+describe('bring-up that fails half-way', () => {
+  it('unbinds the interrupt when the ICU has no address for the MSI', async () => {
+    const nic = fakeNic();
+    nic.config?.set(0x04, 0x0010_0000).set(0x34, 0x50).set(0x50, 0x0080_0005);
+    const { vbus, context } = setup(nic);
+    vbus.msiRefusal = new L4Error('ENODEV', 'Cannot give MSI address');
+    const icu = await openIcu(context, 1);
+    await expect(attachMsiOrLegacy(context, icu)).rejects.toThrow(/Cannot give MSI address/);
+    expect(vbus.calls).toEqual(['bind 2147483648', 'unbind 2147483648']);
+    expect(readdirSync(join(runDir.path, 'b'))).toEqual([]);
+  });
+
+  it('releases the DMA space when another driver has the domain', async () => {
+    const { vbus, env, pci } = setup();
+    vbus.assignRefusal = new L4Error('EBUSY', 'Cannot assign');
+    await expect(DmaMemories.create(env, vbus.client, pci)).rejects.toThrow(/Cannot assign/);
+    expect(vbus.calls).toEqual(['create -17', 'assignDmaDomain 42 1', 'release']);
+  });
+
+  it('unmaps the register channel when its machine is gone by then', async () => {
+    const { vbus, env, log, pci } = setup();
+    const mapping = memories.create(4096);
+    vbus.mapReply = () => ({ kind: l4lab.MapReply.Kind.MMIO, offset: 0, memory: mapping.ref });
+    const before = readFileSync('/proc/self/maps', 'utf8').split(mapping.ref.name).length;
+    await expect(mapRegisters(env, CAP, pci, log)).rejects.toThrow(/Cannot open doorbell/);
+    expect(readFileSync('/proc/self/maps', 'utf8').split(mapping.ref.name).length).toBe(before);
+    mapping.close();
   });
 });
 

@@ -40,8 +40,14 @@ export class DmaMemories implements DmaAllocator {
     }
     const { object } = await env.ipc.client(Factory, env.memAlloc).create({ type: PROTO_DMA_SPACE });
     if (!object) throw new L4Error('EBADPROTO', 'Cannot create a DMA space as mem_alloc returned no object');
-    await vbus.assignDmaDomain({ handle: ROOT, domain, flags: BIND, dmaSpace: object });
-    return new DmaMemories(env, object as Capability);
+    const memories = new DmaMemories(env, object as Capability);
+    try {
+      await vbus.assignDmaDomain({ handle: ROOT, domain, flags: BIND, dmaSpace: object });
+    } catch (err) {
+      await memories.close();
+      throw err;
+    }
+    return memories;
   }
 
   async allocate(size: number): Promise<DmaMemory> {

@@ -87,7 +87,19 @@ async function attachMsi(context: IrqContext, icu: Client<typeof Icu>, at: numbe
   const { pci, env, log } = context;
   const index = (MSI_FLAG | 0) >>> 0;
   const receiver = await bindReceiver(env, icu, index, true);
-  const { address, data } = await icu.msiInfo({ irq: index, source: pci.handle });
+  try {
+    const { address, data } = await icu.msiInfo({ irq: index, source: pci.handle });
+    await programMsi(pci, at, address, data);
+  } catch (err) {
+    await receiver.close();
+    throw err;
+  }
+  log.info('Attached to MSI 0');
+  return receiver;
+}
+
+/** Tells the function, whose MSI capability is at `at`, what to write where, and switches MSI on. */
+async function programMsi(pci: PciDevice, at: number, address: number, data: number): Promise<void> {
   const control = await pci.read(at + 2, 16);
   const wide = (control & MSI_64BIT) !== 0;
   await pci.write(at + 4, 32, address >>> 0);
@@ -95,8 +107,6 @@ async function attachMsi(context: IrqContext, icu: Client<typeof Icu>, at: numbe
   await pci.write(at + (wide ? 12 : 8), 16, data);
   // One message. (The original writes a number here that it computes from the capability's offset.)
   await pci.write(at + 2, 16, (control & ~MSI_MULTI_MASK) | MSI_ENABLE);
-  log.info('Attached to MSI 0');
-  return receiver;
 }
 
 async function bindReceiver(

@@ -31,26 +31,45 @@ export async function mapRegisters(
       `Cannot map registers of "${pci.name}" as the vbus gave no register channel`,
     );
   }
-  const mapping = env.memories.open(reply.memory);
-  const bell = env.doorbells.open(reply.memory.name ?? '');
-  let onGone = (): void => {};
-  const life = env.doorbells.watch(reply.memory.name ?? '', () => onGone());
-  const channel = new MmioClient(env.arena, mapping.offset, bell, {
-    lives: () => life.check(),
-    onSlow: () => log.warn(`"${pci.name}" has not answered for 2 s: is the machine stopped? Waiting for it.`),
-  });
-  return {
-    mmio: reply.offset === 0 ? channel : shifted(channel, reply.offset),
-    watch: (listener) => {
-      onGone = listener;
-      if (!life.check()) listener();
-    },
-    close: () => {
-      life.leave();
-      bell.close();
-      mapping.close();
-    },
-  };
+  return openChannel(env, reply.memory, reply.offset, pci.name, log);
+}
+
+/** The register channel in `memory`; its doorbell and its lifeline have the memory's name. */
+function openChannel(
+  env: IxlEnv,
+  memory: l4lab.ISharedMemory,
+  base: number,
+  device: string,
+  log: Log,
+): MappedRegisters {
+  const name = memory.name ?? '';
+  const mapping = env.memories.open(memory);
+  const held: { close(): void }[] = [mapping];
+  try {
+    const bell = env.doorbells.open(name);
+    held.push(bell);
+    let onGone = (): void => {};
+    const life = env.doorbells.watch(name, () => onGone());
+    const channel = new MmioClient(env.arena, mapping.offset, bell, {
+      lives: () => life.check(),
+      onSlow: () => log.warn(`"${device}" has not answered for 2 s: is the machine stopped? Waiting for it.`),
+    });
+    return {
+      mmio: base === 0 ? channel : shifted(channel, base),
+      watch: (listener) => {
+        onGone = listener;
+        if (!life.check()) listener();
+      },
+      close: () => {
+        life.leave();
+        bell.close();
+        mapping.close();
+      },
+    };
+  } catch (err) {
+    for (const half of held) half.close();
+    throw err;
+  }
 }
 
 /** The asked address lies inside the device's BAR, not at its start. */

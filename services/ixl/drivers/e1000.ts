@@ -7,6 +7,7 @@
  */
 import { L4Error } from '#common/ipc/errors';
 import * as nic from '#common/nic/e1000';
+import { Throttle } from '#common/obs/throttle';
 import type { Mmio } from '#common/shm/mmio';
 import type { RecvIrq } from '../bringup/interrupts.ts';
 import type { Clock } from '../clock.ts';
@@ -56,6 +57,8 @@ class E1000 extends IxlDevice {
   readonly #mmio: Mmio;
   readonly #log: Log;
   readonly #clock: Clock;
+  /** An overloaded NIC has one with every interrupt. */
+  readonly #overruns: Throttle;
   readonly #rings: Rings;
   readonly #linkWatch: LinkWatch;
   #mac: Uint8Array = new Uint8Array(6);
@@ -67,6 +70,7 @@ class E1000 extends IxlDevice {
     this.#mmio = context.mmio;
     this.#log = context.log;
     this.#clock = clock;
+    this.#overruns = new Throttle(context.log.warn, clock.now);
     this.#rings = rings;
     this.#linkWatch = new LinkWatch(() => this.getLinkSpeed(), clock, context.log);
     this.link = this.#linkWatch;
@@ -120,7 +124,7 @@ class E1000 extends IxlDevice {
       return false;
     }
     if ((causes & nic.ICR_LSC) !== 0) this.#linkWatch.changed();
-    if ((causes & nic.ICR_RXO) !== 0) this.#log.warn('Receiver overrun: the NIC had no free descriptor.');
+    if ((causes & nic.ICR_RXO) !== 0) this.#overruns.say('Receiver overrun: the NIC had no free descriptor.');
     if ((causes & nic.ICR_RXT0) === 0) return false;
     this.#write(REG.IMC, ALL);
     return true;

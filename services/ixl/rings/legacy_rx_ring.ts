@@ -7,8 +7,9 @@
  */
 import type { Memory } from '#common/memory';
 import { RX_DESC, RX_STATUS_DD, RX_STATUS_EOP } from '#common/nic/e1000';
+import { Throttle } from '#common/obs/throttle';
 import type { Mmio } from '#common/shm/mmio';
-import { type Log, Throttle } from '../log.ts';
+import type { Log } from '../log.ts';
 import { BUFFER, MIN_FRAME } from '../memory/buffer.ts';
 import type { PacketMemory } from '../memory/packet_memory.ts';
 import type { Buffers, RxQueue } from './queue.ts';

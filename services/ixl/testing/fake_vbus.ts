@@ -70,6 +70,10 @@ export class FakeVbus {
     return this.#services['l4lab.Vbus'] as VbusClient;
   }
 
+  /** Set: what assigning the DMA domain, or asking for an MSI's address, fails with. */
+  assignRefusal: L4Error | undefined;
+  msiRefusal: L4Error | undefined;
+
   /** What `Dataspace.map` answers; unset: the call fails like a bus without such a resource. */
   mapReply: (() => object) | undefined;
 
@@ -92,6 +96,7 @@ export class FakeVbus {
       vicuGetCap: async () => ({ capability: CAP }),
       assignDmaDomain: async ({ domain, flags }: { domain: number; flags: number }) => {
         this.calls.push(`assignDmaDomain ${domain} ${flags}`);
+        if (this.assignRefusal) throw this.assignRefusal;
       },
     },
     'l4lab.Dataspace': {
@@ -123,7 +128,10 @@ export class FakeVbus {
         this.bound = object.name;
         return { unmaskViaIcu: 0 };
       },
-      msiInfo: async () => ({ address: 0x1_fee0_0000, data: 0x41 }),
+      msiInfo: async () => {
+        if (this.msiRefusal) throw this.msiRefusal;
+        return { address: 0x1_fee0_0000, data: 0x41 };
+      },
     },
   };
   #maps = 0;

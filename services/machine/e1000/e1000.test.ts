@@ -89,6 +89,18 @@ describe('E1000 registers', () => {
     expect(driver.read(REG.ICR) & ICR_MDAC).not.toBe(0);
   });
 
+  it('write32() does leave registers alone that software can only read', () => {
+    const driver = new TinyDriver();
+    const readOnly = Object.values(REG).filter(({ kind }) => kind === 'RO');
+    for (const register of readOnly) {
+      const before = driver.read(register);
+      driver.write(register, 0xffff_ffff);
+      expect(driver.read(register)).toBe(before);
+    }
+    driver.write(REG.RDLEN, 0xffff_ffff);
+    expect(driver.read(REG.RDLEN)).toBe(0x000f_ff80);
+  });
+
   it('linkChanged() does set STATUS.LU and raise LSC when the cable comes and goes', () => {
     const driver = new TinyDriver();
     expect(driver.read(REG.STATUS) & (STATUS_LU | STATUS_SPEED)).toBe(STATUS_LU | STATUS_SPEED_1000);

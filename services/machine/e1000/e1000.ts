@@ -16,6 +16,7 @@ import {
   MDIC_INT,
   RAH_AV,
   REG,
+  type Register,
   STATUS_FD,
   STATUS_LU,
   STATUS_SPEED_1000,
@@ -31,8 +32,8 @@ import { Receiver } from './receiver.ts';
 import { isStatistic, Statistics } from './statistics.ts';
 import { Transmitter } from './transmitter.ts';
 
-/** Bits of a register that software can change; the others keep 0. */
-const MASKS: readonly (readonly [{ offset: number }, number])[] = [
+/** Bits that software can change in a register where that is neither all nor none; the others keep their value. */
+const MASKS: readonly (readonly [Register, number])[] = [
   [REG.RDBAL, 0xffff_fff0],
   [REG.TDBAL, 0xffff_fff0],
   [REG.RDLEN, 0x000f_ff80],
@@ -91,6 +92,7 @@ export class E1000 implements NicModel {
     this.#eeprom = new Eeprom(mac);
     this.#interrupts = new Interrupts(host);
     this.#statistics = new Statistics(this.#regs, host.memory);
+    for (const { offset, kind } of Object.values(REG)) if (kind !== 'RW') this.#masks[offset >>> 2] = 0;
     for (const [register, mask] of MASKS) this.#masks[register.offset >>> 2] = mask;
     const parts = {
       host,
@@ -156,13 +158,14 @@ export class E1000 implements NicModel {
   }
 
   write32(offset: number, value: number): void {
-    if (offset >= BAR0_SIZE || offset & 3 || isStatistic(offset) || offset === REG.STATUS.offset) return;
+    if (offset >= BAR0_SIZE || offset & 3 || isStatistic(offset)) return;
     if (offset === REG.CTRL.offset) {
       this.#control(value);
       return;
     }
     const index = offset >>> 2;
-    this.#regs[index] = value & (this.#masks[index] as number);
+    const mask = this.#masks[index] as number;
+    this.#regs[index] = ((this.#regs[index] as number) & ~mask) | (value & mask);
     if (this.#interruptRegister(offset, value)) return;
     switch (offset) {
       case REG.CTRL_EXT.offset:

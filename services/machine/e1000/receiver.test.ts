@@ -6,9 +6,12 @@ import {
   ICR_RXO,
   RCTL_BAM,
   RCTL_BSEX,
+  RCTL_CFI,
+  RCTL_CFIEN,
   RCTL_LBM_MAC,
   RCTL_LPE,
   RCTL_MPE,
+  RCTL_PMCF,
   RCTL_SECRC,
   RCTL_UPE,
   RCTL_VFE,
@@ -74,7 +77,7 @@ describe('E1000 receive', () => {
     const driver = new TinyDriver();
     driver.start(RCTL_BSEX | (3 << 16));
     expect(driver.offer(frame(1519))).toBe(true);
-    expect(driver.read(REG.ROC)).toBe(1);
+    expect([REG.ROC, REG.RLEC].map((register) => driver.read(register))).toEqual([1, 1]);
     expect(driver.rx(0).status).toBe(0);
     driver.write(REG.RCTL, driver.read(REG.RCTL) | RCTL_LPE);
     driver.offer(frame(1519));
@@ -188,6 +191,39 @@ describe('E1000 filters', () => {
     expect(status & RX_STATUS_VP).toBe(RX_STATUS_VP);
     expect(special).toBe(0x6123);
     expect(data).toEqual(packet({ payload: new Uint8Array(100) }));
+  });
+});
+
+describe('E1000 receive, VLAN and control frames', () => {
+  it.each([
+    { rctl: RCTL_CFIEN, cfi: false, taken: true },
+    { rctl: RCTL_CFIEN, cfi: true, taken: false },
+    { rctl: RCTL_CFIEN | RCTL_CFI, cfi: false, taken: false },
+    { rctl: RCTL_CFIEN | RCTL_CFI, cfi: true, taken: true },
+    { rctl: RCTL_CFI, cfi: false, taken: true },
+  ])('receive() does compare the CFI bit of a tag when CFIEN is set: %o', ({ rctl, cfi, taken }) => {
+    const driver = new TinyDriver();
+    driver.start(RCTL_VFE | rctl);
+    driver.nic.write32(REG.VFTA.offset, 1 << 5);
+    driver.offer(packet({ payload: new Uint8Array(100), vlan: 5 | (cfi ? 0x1000 : 0) }));
+    expect(driver.rx(0).status !== 0).toBe(taken);
+  });
+
+  it('receive() does count MAC control frames by what they say, and pass them with PMCF only', () => {
+    const driver = new TinyDriver();
+    driver.start(RCTL_MPE);
+    const control = (opcode: number, time: number) => {
+      const bytes = frame(60, [0x01, 0x80, 0xc2, 0, 0, 1]);
+      bytes.set([0x88, 0x08, 0, opcode, time >>> 8, time & 0xff], 12);
+      return bytes;
+    };
+    for (const bytes of [control(1, 0), control(1, 0xffff), control(1, 1), control(2, 1)])
+      driver.offer(bytes);
+    const counters = [REG.XONRXC, REG.XOFFRXC, REG.FCRUC, REG.GPRC, REG.TPR];
+    expect(counters.map((register) => driver.read(register))).toEqual([1, 2, 1, 0, 4]);
+    driver.write(REG.RCTL, driver.read(REG.RCTL) | RCTL_PMCF);
+    driver.offer(control(1, 0));
+    expect(driver.read(REG.GPRC)).toBe(1);
   });
 });
 

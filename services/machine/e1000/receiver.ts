@@ -18,6 +18,7 @@ import {
   RCTL_RDMTS_SHIFT,
   RCTL_SECRC,
   REG,
+  type Register,
   RX_DESC,
   RX_STATUS_DD,
   RX_STATUS_EOP,
@@ -40,7 +41,12 @@ const FCS = 4;
 const MAX_NORMAL = 1522;
 const MAX_LONG = 16384;
 const TAG_AT = 12;
+/** MAC control frames. [IEEE 802.3 §31.4, §31B] */
 const TYPE_MAC_CONTROL = 0x8808;
+const OPCODE_AT = 14;
+const OPCODE_PAUSE = 1;
+const PAUSE_TIME_AT = 16;
+const PAUSE_END = 18;
 const WORD = 2 ** 32;
 
 const WAIT = 0;
@@ -82,12 +88,15 @@ export class Receiver {
     const onWire = Math.max(length, MIN_FRAME) + FCS;
     const type = be16(u8, offset + TAG_AT);
     const tagged = type === ((regs[VET] as number) & 0xffff) && length >= 18;
-    const filter = this.#filter(offset, type, tagged);
+    const filter = this.#filter(offset, length, type, tagged);
     const tooLong = onWire > (rctl & RCTL_LPE ? MAX_LONG : MAX_NORMAL);
     if (filter === REJECTED || tooLong) {
       this.#refused = false;
       statistics.rxSeen(onWire);
-      if (filter !== REJECTED) statistics.count(REG.ROC);
+      if (filter !== REJECTED) {
+        statistics.count(REG.ROC);
+        statistics.count(REG.RLEC);
+      }
       return true;
     }
     const stripped = tagged && (regs[CTRL] as number) & CTRL_VME ? 4 : 0;
@@ -195,16 +204,22 @@ export class Receiver {
     return LOST;
   }
 
-  #filter(offset: number, type: number, tagged: boolean): number {
+  #filter(offset: number, length: number, type: number, tagged: boolean): number {
     const { regs, host, statistics } = this.#parts;
     const { u8 } = host.memory;
     if (tagged && !filterVlan(regs, be16(u8, offset + 14))) return REJECTED;
     if (type === TYPE_MAC_CONTROL && ((regs[RCTL] as number) & RCTL_PMCF) === 0) {
-      statistics.count(REG.FCRUC);
+      statistics.count(controlCounter(u8, offset, length));
       return REJECTED;
     }
     return filterAddress(regs, host.memory, offset);
   }
+}
+
+/** Who counts a MAC control frame: a PAUSE that stops or lets go on, or one of no known kind. [8254x §13.7.16-13.7.20] */
+function controlCounter(u8: Uint8Array, offset: number, length: number): Register {
+  if (length < PAUSE_END || be16(u8, offset + OPCODE_AT) !== OPCODE_PAUSE) return REG.FCRUC;
+  return be16(u8, offset + PAUSE_TIME_AT) === 0 ? REG.XONRXC : REG.XOFFRXC;
 }
 
 function bufferSize(rctl: number): number {

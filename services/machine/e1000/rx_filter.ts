@@ -7,6 +7,8 @@ import {
   RA_ENTRIES,
   RAH_AV,
   RCTL_BAM,
+  RCTL_CFI,
+  RCTL_CFIEN,
   RCTL_MO_SHIFT,
   RCTL_MPE,
   RCTL_UPE,
@@ -46,9 +48,14 @@ export function filterAddress(regs: Uint32Array, memory: Memory, offset: number)
   return (word >>> (bits & 0x1f)) & 1 ? INEXACT : REJECTED;
 }
 
+/** The bit of a VLAN tag that RCTL.CFI is compared with. [IEEE 802.1Q §9.6] */
+const TAG_CFI = 0x1000;
+
 /** True when a frame with this VLAN tag may pass. */
 export function filterVlan(regs: Uint32Array, tag: number): boolean {
-  if (((regs[RCTL] as number) & RCTL_VFE) === 0) return true;
+  const rctl = regs[RCTL] as number;
+  if ((rctl & RCTL_VFE) === 0) return true;
+  if ((rctl & RCTL_CFIEN) !== 0 && ((rctl & RCTL_CFI) !== 0) !== ((tag & TAG_CFI) !== 0)) return false;
   return (((regs[VFTA + ((tag >>> 5) & 0x7f)] as number) >>> (tag & 0x1f)) & 1) === 1;
 }
 

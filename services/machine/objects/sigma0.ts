@@ -49,16 +49,18 @@ class Channels {
     this.#close(nic);
     const { arena, memories, doorbells, wake } = this.#host;
     const mapping = memories.create(Math.ceil(MMIO_BYTES / PAGE) * PAGE);
+    const held: { close(): void }[] = [mapping];
     try {
       const server = new MmioServer(arena, mapping.offset);
       // The doorbell has the memory's name: that is how the driver finds it.
       const bell = doorbells.create(mapping.ref.name);
+      held.push(bell);
       bell.listen(() => wake());
       const lifeline = doorbells.lifeline(mapping.ref.name);
       this.#open.set(nic, { mapping, bell, lifeline, server });
       nic.channel = server;
     } catch (err) {
-      mapping.close();
+      for (const half of held) half.close();
       throw err;
     }
     wake();

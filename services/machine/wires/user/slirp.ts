@@ -6,6 +6,7 @@
  * descriptor is ready, the guest has sent something, or a timer is due; else a turn is one epoll_wait.
  */
 
+import { Throttle } from '#common/obs/throttle';
 import type { Arena } from '#common/shm/arena';
 import { lastError, listen } from '../libc.ts';
 import type { HostForward } from '../options.ts';
@@ -54,6 +55,8 @@ export class Slirp {
   readonly #arena: Arena;
   readonly #events: SlirpEvents;
   readonly #set: EpollSet;
+  /** What libslirp says about the guest. */
+  readonly #complaints: Throttle;
   readonly #memory: number;
   readonly #callbacks: { readonly address: number; release(): void }[] = [];
   readonly #timers = new Map<number, Timer>();
@@ -73,7 +76,10 @@ export class Slirp {
     this.#lib = libslirp();
     this.#arena = arena;
     this.#events = events;
-    this.#set = new EpollSet(arena, (text) => events.log('error', text));
+    // Each of them may come again with every turn, or every frame of a guest.
+    const failures = new Throttle((text) => events.log('error', text));
+    this.#complaints = new Throttle((text) => events.log('warn', `libslirp: ${text}`));
+    this.#set = new EpollSet(arena, (text) => failures.say(text));
     this.#memory = arena.mapPrivate(BYTES);
     const level = version ?? configVersion(this.#lib.version);
     writeConfig(arena, this.#memory, network, level);
@@ -212,7 +218,7 @@ export class Slirp {
     const put: Put = (where, callback, proto) =>
       this.#arena.view.setBigUint64(at + where, BigInt(this.#native(callback, proto)), true);
     this.#writeTimerCallbacks(put, level);
-    const { log, notify, frame } = this.#events;
+    const { notify, frame } = this.#events;
     put(
       SLIRP_CB.SEND_PACKET,
       (address: number, length: number) => {
@@ -222,7 +228,7 @@ export class Slirp {
       },
       PROTO.sendPacket,
     );
-    put(SLIRP_CB.GUEST_ERROR, (text: string) => log('warn', `libslirp: ${text}`), PROTO.guestError);
+    put(SLIRP_CB.GUEST_ERROR, (text: string) => this.#complaints.say(text), PROTO.guestError);
     put(SLIRP_CB.REGISTER_POLL_FD, () => undefined, PROTO.pollFd);
     put(SLIRP_CB.UNREGISTER_POLL_FD, (fd: number) => this.#set.forget(fd), PROTO.pollFd);
     put(

@@ -29,6 +29,9 @@ const FRAMES_PER_SOCKET = 48;
 /** With this many frames waiting for the NIC, slirp is left alone. */
 const HOLD = 256;
 
+/** Least distance of two lines about dropped frames. */
+const DROPS_LINE_MS = 1000;
+
 /** The guest's view of the world, fixed on the command line. */
 export interface UserOptions {
   readonly hosts: ReadonlyMap<string, readonly string[]>;
@@ -52,6 +55,7 @@ export class UserWire implements Wire {
   #asleep = false;
   #dropped = 0;
   #dropsLogged = 0;
+  #nextDropsLine = 0;
 
   constructor(options: UserOptions, host: WireHost, network: UserNetwork = DEFAULT_NETWORK) {
     // First what can fail, so that nothing is left behind.
@@ -123,7 +127,7 @@ export class UserWire implements Wire {
     const sockets = Math.floor(this.#ring.free / FRAMES_PER_SOCKET);
     if (this.#slirp.turn(sockets)) worked = true;
     if (this.#ring.deliver(end)) worked = true;
-    if (this.#dropped !== this.#dropsLogged) this.#logDrops();
+    if (this.#dropped !== this.#dropsLogged && performance.now() >= this.#nextDropsLine) this.#logDrops();
     return worked;
   }
 
@@ -183,6 +187,7 @@ export class UserWire implements Wire {
   #logDrops(): void {
     const now = this.#dropped - this.#dropsLogged;
     this.#dropsLogged = this.#dropped;
+    this.#nextDropsLine = performance.now() + DROPS_LINE_MS;
     this.#host.log(
       'warn',
       `Dropped ${now} frames as the wire's ring must hold them: it has ${SLOTS} slots (${this.#dropped} so far)`,
