@@ -119,6 +119,17 @@ describe('errors of the API', () => {
     ['Io.Vi.Nothing(function() a = 1 end)', 'rom/test.vbus:1: expected device, got: nil'],
     ['Io.Res.mmio(5, 4)', 'rom/test.vbus:1: Mmio region start > end. This is impossible.'],
     ['Io.Res.irq(5, "x")', 'rom/test.vbus:1: second, argument of Io.Res.irq() must be a `flags` value'],
+    ['Io.Res.irq(5.5)', 'rom/test.vbus:1: irq resource: start must be a whole number of 0 or more, got: 5.5'],
+    ['Io.Res.io(-1, 4)', 'rom/test.vbus:1: io resource: start must be a whole number of 0 or more, got: -1'],
+    ['Io.Res.io(5, 4)', 'rom/test.vbus:1: io resource: start must not be above end, got: 5 and 4'],
+    [
+      'Io.Res.irq({ 1, 2^60 })',
+      'rom/test.vbus:1: irq resource: end must be below 2^53, got: 1.1529215046068e+18',
+    ],
+    [
+      'Io.Res.mmio(0, 1, 1.5)',
+      'rom/test.vbus:1: mmio resource: flags must be a whole number of 0 or more, got: 1.5',
+    ],
     ['Io.Res.irq()', 'rom/test.vbus:1: irq resource: start must be a number, got: nil'],
     ['Io.system_bus():match(5)', 'rom/test.vbus:1: match takes strings, got: 5'],
     ['Io.add_vbus("x", nil)', 'rom/test.vbus:1: expected device, got: nil'],

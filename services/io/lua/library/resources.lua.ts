@@ -5,14 +5,23 @@ local Res = Io.Res
 
 for name, value in ask("constants"):gmatch("(%S+)=(%d+)") do Io.Resource[name] = tonumber(value) end
 
+-- Larger numbers lose their last digits on the way to TypeScript, and clients get 64 bits without a sign.
+local LIMIT = 1 << 53
+
 local function need_number(kind, what, value)
-  if type(value) ~= "number" then fail("%s resource: %s must be a number, got: %s", kind, what, tostring(value)) end
+  local rule
+  if type(value) ~= "number" then rule = "a number"
+  elseif value < 0 or value % 1 ~= 0 then rule = "a whole number of 0 or more"
+  elseif value >= LIMIT then rule = "below 2^53"
+  else return end
+  fail("%s resource: %s must be %s, got: %s", kind, what, rule, tostring(value))
 end
 
 local function new(kind, first, last, flags)
   need_number(kind, "start", first)
   need_number(kind, "end", last)
   need_number(kind, "flags", flags)
+  if first > last then fail("%s resource: start must not be above end, got: %s and %s", kind, tostring(first), tostring(last)) end
   return lib.value(ask("new_resource", kind, first, last, flags))
 end
 
@@ -26,7 +35,7 @@ for name, right in pairs { mmio = "rw", mmio_rw = "rw", mmio_r = "r", mmio_w = "
     if type(first) == "number" and type(last) == "number" and first > last then
       fail("Mmio region start > end. This is impossible.")
     end
-    return new("mmio", first, last, type(flags) == "number" and flags | access or flags)
+    return new("mmio", first, last, type(flags) == "number" and flags % 1 == 0 and flags | access or flags)
   end
 end
 
