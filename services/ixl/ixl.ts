@@ -22,7 +22,7 @@ import { consoleLog, type Log } from './log.ts';
 export type { RecvIrq } from './bringup/interrupts.ts';
 export { type DevCfg, MAX_QUEUES, NOTIFY, POLL } from './config.ts';
 export { type DeviceStats, IxlDevice, OPT } from './device.ts';
-export { formatMac } from './drivers/eeprom.ts';
+
 export type { IxlEnv } from './env.ts';
 export { consoleLog, type Log } from './log.ts';
 export { BUFFER, lengthOf, MAX_FRAME, MIN_FRAME, setLength } from './memory/buffer.ts';

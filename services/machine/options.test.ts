@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { formatMac, parseOptions, wireName } from './options.ts';
+import { formatMac } from '#common/wire/ethernet';
+import { parseOptions, wireName } from './options.ts';
 
 const nics = (...words: string[]): string[] =>
   parseOptions(words).nics.map(({ model, mac, wire }) => `${model} ${formatMac(mac)} ${wireName(wire)}`);

@@ -1,4 +1,5 @@
 /** Command line of the program `machine`. */
+import { formatMac, isMulticast, parseMac } from '#common/wire/ethernet';
 import {
   OptionError,
   parseWire,
@@ -105,7 +106,7 @@ function parseNic(text: string, n: number): NicOptions {
       `Cannot use --nic ${text} as the model must be one of ${MODELS.join(', ')} (or none): current value is "${model}"`,
     );
   }
-  const mac = parseMac(keys.get('mac') ?? DEFAULT_MAC, text);
+  const mac = macOf(keys.get('mac') ?? DEFAULT_MAC, text);
   if (!keys.has('mac')) mac[5] = (mac[5] as number) + n;
   // Keys that are not the NIC's are the wire's.
   const wire = [keys.get('wire') ?? DEFAULT_WIRE];
@@ -118,19 +119,13 @@ function parseNic(text: string, n: number): NicOptions {
   }
 }
 
-function parseMac(text: string, nic: string): Uint8Array {
-  const valid = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text);
-  const bytes = Uint8Array.from(text.split(/[:-]/), (digits) => Number.parseInt(digits, 16));
-  if (valid && ((bytes[0] as number) & 1) === 0 && bytes.some((byte) => byte !== 0)) return bytes;
-  const rule = valid
+function macOf(text: string, nic: string): Uint8Array {
+  const bytes = parseMac(text);
+  if (bytes && !isMulticast(bytes, 0) && bytes.some((byte) => byte !== 0)) return bytes;
+  const rule = bytes
     ? 'the MAC must be a unicast address'
     : 'the MAC must be six bytes in hex, xx:xx:xx:xx:xx:xx';
   throw new OptionError(`Cannot use --nic ${nic} as ${rule}: current value is "${text}"`);
-}
-
-/** "52:54:00:12:34:56" */
-export function formatMac(mac: Uint8Array): string {
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
 /** "user", "tap:tap0": what a wire is called in a status. */

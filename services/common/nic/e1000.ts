@@ -161,8 +161,6 @@ export const CTRL_SLU = 1 << 6; // set link up
 export const CTRL_FRCSPD = 1 << 11; // force speed
 export const CTRL_FRCDPX = 1 << 12; // force duplex
 export const CTRL_RST = 1 << 26; // device reset, self-clearing
-export const CTRL_RFCE = 1 << 27; // receive flow control
-export const CTRL_TFCE = 1 << 28; // transmit flow control
 export const CTRL_VME = 1 << 30; // VLAN mode: strip on receive, insert on transmit
 export const CTRL_PHY_RST = (1 << 31) >>> 0; // PHY reset, self-clearing
 
@@ -181,7 +179,6 @@ export const EECD_FWE_DISABLE = 1 << 4; // flash writes disabled
 export const EECD_REQ = 1 << 6; // software asks for the EEPROM
 export const EECD_GNT = 1 << 7; // and has it
 export const EECD_PRES = 1 << 8; // EEPROM present
-export const EECD_SIZE = 1 << 9; // 0: 64 words, 1: 256 words
 
 export const EERD_START = 1 << 0;
 export const EERD_DONE = 1 << 4;
@@ -206,7 +203,6 @@ export const PHY_ADDRESS = 1;
 export const ICR_TXDW = 1 << 0; // transmit descriptor written back
 export const ICR_TXQE = 1 << 1; // transmit queue empty
 export const ICR_LSC = 1 << 2; // link status change
-export const ICR_RXSEQ = 1 << 3; // receive sequence error (fibre only)
 export const ICR_RXDMT0 = 1 << 4; // few receive descriptors left, see RCTL.RDMTS
 export const ICR_RXO = 1 << 6; // receiver overrun: a frame found no descriptor
 export const ICR_RXT0 = 1 << 7; // receive timer: packets wait
@@ -222,13 +218,11 @@ export const DELAY_UNIT_NS = 1024;
 export const DELAY_FPD = (1 << 31) >>> 0;
 
 export const RCTL_EN = 1 << 1;
-export const RCTL_SBP = 1 << 2; // store bad packets
 export const RCTL_UPE = 1 << 3; // unicast promiscuous
 export const RCTL_MPE = 1 << 4; // multicast promiscuous
 export const RCTL_LPE = 1 << 5; // long packets: more than 1522 bytes with FCS
 export const RCTL_LBM = 3 << 6; // loopback mode
 export const RCTL_LBM_MAC = 1 << 6;
-export const RCTL_LBM_PHY = 3 << 6;
 export const RCTL_RDMTS_SHIFT = 8; // low threshold: 0 = 1/2, 1 = 1/4, 2 = 1/8 of the ring
 export const RCTL_MO_SHIFT = 12; // multicast offset: which 12 bits of the address are the hash
 export const RCTL_BAM = 1 << 15; // accept broadcasts
@@ -236,7 +230,6 @@ export const RCTL_BSIZE_SHIFT = 16; // buffer size: 2048 >> n; with BSEX 32768 >
 export const RCTL_VFE = 1 << 18; // filter by VFTA
 export const RCTL_CFIEN = 1 << 19;
 export const RCTL_CFI = 1 << 20;
-export const RCTL_DPF = 1 << 22; // discard pause frames
 export const RCTL_PMCF = 1 << 23; // pass MAC control frames
 export const RCTL_BSEX = 1 << 25; // buffer sizes times 16
 export const RCTL_SECRC = 1 << 26; // strip the FCS
@@ -271,10 +264,8 @@ export const RX_STATUS_VP = 1 << 3; // CTRL.VME: the packet's VLAN tag (type VET
 export const RX_STATUS_TCPCS = 1 << 5; // TCP or UDP checksum was computed
 export const RX_STATUS_IPCS = 1 << 6; // IPv4 header checksum was computed
 export const RX_STATUS_PIF = 1 << 7; // passed an inexact filter only: software must check the address
-export const RX_ERROR_CE = 1 << 0; // FCS or alignment
 export const RX_ERROR_TCPE = 1 << 5; // TCP or UDP checksum wrong
 export const RX_ERROR_IPE = 1 << 6; // IPv4 header checksum wrong
-export const RX_ERROR_RXE = 1 << 7; // receive data error
 
 /** Transmit descriptor, legacy and data form, 16 bytes, little endian. [8254x §3.3.3, §3.3.7] */
 export const TX_DESC = {
@@ -293,7 +284,6 @@ export const TX_CMD_IFCS = 1 << 25; // append the FCS
 export const TX_CMD_IC = 1 << 26; // legacy: insert a checksum (CSO, CSS); data: TSE
 export const TX_CMD_TSE = 1 << 26; // data: TCP segmentation; context: set it up
 export const TX_CMD_RS = 1 << 27; // report status: write DD back
-export const TX_CMD_RPS = 1 << 28;
 export const TX_CMD_DEXT = 1 << 29; // extended descriptor: data or context
 export const TX_CMD_VLE = 1 << 30; // insert the VLAN tag of `special`
 export const TX_CMD_IDE = (1 << 31) >>> 0; // delay the interrupt by TIDV
@@ -310,18 +300,6 @@ export const TX_STATUS_DD = 1 << 0;
 /** Packet options of a data descriptor as they stand in the u32 `upper`. */
 export const TX_POPTS_IXSM = 1 << 8; // insert the IPv4 header checksum
 export const TX_POPTS_TXSM = 1 << 9; // insert the TCP or UDP checksum
-
-/** Context descriptor: where headers are, for the data descriptors behind it. [8254x §3.3.6] */
-export const TX_CONTEXT = {
-  IPCSS: 0, // u8 IP checksum start
-  IPCSO: 1, // u8 where it goes
-  IPCSE: 2, // u16 its last byte; 0 = end of packet
-  TUCSS: 4, // u8 TCP/UDP checksum start
-  TUCSO: 5, // u8
-  TUCSE: 6, // u16
-  LOWER: 8, // u32: payload length (20 bits), DTYP, TUCMD
-  UPPER: 12, // u32: status, header length (8 bits), MSS (16 bits)
-} as const;
 
 const NAMES = new Map<number, string>(
   (Object.keys(REG) as RegisterName[]).map((name) => [REG[name].offset, name]),

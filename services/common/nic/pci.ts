@@ -4,9 +4,8 @@
  * Offsets and bits: PCI Local Bus Specification 3.0, chapter 6 and appendix H (capability ids).
  */
 
-/** Bytes of a function's configuration space: conventional, and extended (PCIe). */
+/** Bytes of a function's configuration space. */
 export const PCI_CFG_SIZE = 256;
-export const PCI_CFG_SIZE_EXTENDED = 4096;
 
 /** Offsets of the type 0 header. [PCI 3.0 §6.1] */
 export const PCI = {
@@ -58,22 +57,16 @@ export const BAR_IO_FLAGS = 0x3;
 
 export const HEADER_MULTI_FUNCTION = 1 << 7;
 export const CLASS_NETWORK = 0x02;
-export const CLASS_BRIDGE = 0x06;
 
 /** Capability ids. */
 export const CAP_POWER_MANAGEMENT = 0x01;
 export const CAP_MSI = 0x05;
 export const CAP_PCI_X = 0x07;
-export const CAP_VENDOR = 0x09;
 export const CAP_PCI_EXPRESS = 0x10;
-export const CAP_MSI_X = 0x11;
 
 /** MSI capability: message control at +2, address at +4 (+8), data at +8 or +12. */
 export const MSI_ENABLE = 1 << 0;
 export const MSI_64BIT = 1 << 7;
-/** MSI-X capability: message control at +2, table at +4, pending bits at +8. */
-export const MSIX_ENABLE = 1 << 15;
-export const MSIX_FUNCTION_MASK = 1 << 14;
 
 export const VENDOR_INTEL = 0x8086;
 export const DEVICE_82540EM = 0x100e;

@@ -1,7 +1,6 @@
 /** Ethernet II header [IEEE 802.3 §3.1.1] and MAC addresses as text. Frames carry no FCS here. */
 
 import { get16, put16 } from './bytes.ts';
-import { MALFORMED } from './malformed.ts';
 
 /** Byte offsets in a frame. */
 export const ETH = { DESTINATION: 0, SOURCE: 6, TYPE: 12, HEADER: 14 } as const;
@@ -15,11 +14,6 @@ export const MAC_LENGTH = 6;
 export const MIN_FRAME = 60;
 export const MAX_FRAME = 1514;
 
-/** Offset of the payload (from `at`), or a negative `MALFORMED` reason. */
-export function checkEthernet(_bytes: Uint8Array, _at: number, length: number): number {
-  return length < ETH.HEADER ? MALFORMED.TRUNCATED : ETH.HEADER;
-}
-
 export function etherType(bytes: Uint8Array, at: number): number {
   return get16(bytes, at + ETH.TYPE);
 }
@@ -27,12 +21,6 @@ export function etherType(bytes: Uint8Array, at: number): number {
 /** True for group addresses, broadcast included. `at` is the address's first byte. */
 export function isMulticast(bytes: Uint8Array, at: number): boolean {
   return ((bytes[at] as number) & 1) === 1;
-}
-
-/** True when the two addresses at `a` and `b` (offsets in one array) are equal. */
-export function sameMac(bytes: Uint8Array, a: number, b: number): boolean {
-  for (let i = 0; i < MAC_LENGTH; i++) if (bytes[a + i] !== bytes[b + i]) return false;
-  return true;
 }
 
 /** Writes a header. Returns the offset of the payload. */

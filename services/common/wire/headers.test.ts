@@ -3,16 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { ARP_REPLY, ARP_REQUEST, arpSenderIp, arpTargetIp, checkArp, emitArpFrame } from './arp.ts';
 import { pseudoSum } from './checksum.ts';
-import {
-  checkEthernet,
-  ETH,
-  emitEthernet,
-  etherType,
-  formatMac,
-  isMulticast,
-  parseMac,
-  sameMac,
-} from './ethernet.ts';
+import { ETH, emitEthernet, etherType, formatMac, isMulticast, parseMac } from './ethernet.ts';
 import { checkIcmp, emitEcho, ICMP_TYPE } from './icmp.ts';
 import {
   checkIpv4,
@@ -25,7 +16,7 @@ import {
   parseIpv4,
 } from './ipv4.ts';
 import { checkIpv6, emitIpv6, formatIpv6, parseIpv6 } from './ipv6.ts';
-import { MALFORMED, malformedText } from './malformed.ts';
+import { MALFORMED } from './malformed.ts';
 import { checkTcp, emitTcp, TCP_FLAG, tcpChecksumOk } from './tcp.ts';
 import { checkUdp, emitUdp, udpChecksumOk, udpDestination, udpSource } from './udp.ts';
 
@@ -49,8 +40,11 @@ describe('Ethernet', () => {
     const bytes = dirty(18);
     expect(emitEthernet(bytes, 2, new Uint8Array(6).fill(0xff), fromHex('525400123456'), 0x0800)).toBe(16);
     expect(hex(bytes)).toBe(`a5a5ffffffffffff5254001234560800a5a5`);
-    expect([etherType(bytes, 2), isMulticast(bytes, 2), sameMac(bytes, 2, 8)]).toEqual([0x0800, true, false]);
-    expect(checkEthernet(bytes, 0, 13)).toBe(MALFORMED.TRUNCATED);
+    expect([etherType(bytes, 2), isMulticast(bytes, 2), isMulticast(bytes, 8)]).toEqual([
+      0x0800,
+      true,
+      false,
+    ]);
   });
 });
 
@@ -97,13 +91,13 @@ describe('IPv4', () => {
     const lie = (at: number, value: number) => {
       const bytes = HEADER.slice();
       bytes[at] = value;
-      return malformedText(checkIpv4(bytes, 0, 0x73));
+      return checkIpv4(bytes, 0, 0x73);
     };
     expect([lie(0, 0x65), lie(0, 0x44), lie(3, 0x74), lie(3, 19)]).toEqual([
-      'wrong version or type',
-      'bad length field',
-      'truncated',
-      'bad length field',
+      MALFORMED.VERSION,
+      MALFORMED.LENGTH,
+      MALFORMED.TRUNCATED,
+      MALFORMED.LENGTH,
     ]);
     expect(checkIpv4(HEADER, 0, 19)).toBe(MALFORMED.TRUNCATED);
   });

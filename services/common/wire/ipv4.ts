@@ -21,8 +21,7 @@ export const IPV4 = {
 
 export const IP_PROTOCOL = { ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58 } as const;
 
-/** In the fragment word: don't fragment, more fragments, offset in units of 8 bytes. */
-export const IPV4_DF = 0x4000;
+/** In the fragment word: more fragments, offset in units of 8 bytes. */
 export const IPV4_MF = 0x2000;
 export const IPV4_OFFSET_MASK = 0x1fff;
 

@@ -16,19 +16,6 @@ export const MALFORMED = {
   CHECKSUM: -4,
 } as const;
 
-const TEXT: readonly string[] = [
-  '',
-  'truncated',
-  'wrong version or type',
-  'bad length field',
-  'bad checksum',
-];
-
-/** The reason behind a negative result of a `check…()` function. */
-export function malformedText(result: number): string {
-  return TEXT[-result] ?? 'well-formed';
-}
-
 /** A DHCP or DNS message from outside that breaks its specification. */
 export class MalformedError extends Error {
   override readonly name = 'MalformedError';

@@ -9,6 +9,7 @@ import { L4Error } from '#common/ipc/errors';
 import * as nic from '#common/nic/e1000';
 import { Throttle } from '#common/obs/throttle';
 import type { Mmio } from '#common/shm/mmio';
+import { formatMac } from '#common/wire/ethernet';
 import type { RecvIrq } from '../bringup/interrupts.ts';
 import type { Clock } from '../clock.ts';
 import { irqMode } from '../config.ts';
@@ -19,7 +20,7 @@ import { PacketMemory } from '../memory/packet_memory.ts';
 import { LegacyRxRing, RX_DEPTH, RX_RING_BYTES } from '../rings/legacy_rx_ring.ts';
 import { LegacyTxRing, TX_RING_BYTES } from '../rings/legacy_tx_ring.ts';
 import type { Driver, DriverContext } from './driver.ts';
-import { formatMac, readMacWords } from './eeprom.ts';
+import { readMacWords } from './eeprom.ts';
 
 const { REG } = nic;
 const ALL = 0xffff_ffff;

@@ -48,8 +48,3 @@ async function readWord(mmio: Mmio, eerd: EerdLayout, clock: Clock, word: number
     code: 'IXL_EEPROM',
   });
 }
-
-/** "52:54:00:12:34:56" */
-export function formatMac(mac: Uint8Array): string {
-  return [...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
-}

@@ -7,6 +7,7 @@
  */
 import type { Memory } from '#common/memory';
 import { TX_TUCMD_IP, TX_TUCMD_TCP } from '#common/nic/e1000';
+import { get16, put16 } from '#common/wire/bytes';
 import { finish, sumOfMemory } from '#common/wire/checksum';
 
 const TCP_FIN = 0x01;
@@ -91,11 +92,11 @@ export class SegmentHeader {
   begin(memory: Memory, header: number, context: OffloadContext): void {
     const { u8 } = memory;
     this.#context = context;
-    this.#ipSeed = be16(u8, header + context.ipAt);
-    this.#transportSeed = be16(u8, header + context.at);
-    this.#id = be16(u8, header + context.ipStart + 4);
+    this.#ipSeed = get16(u8, header + context.ipAt);
+    this.#transportSeed = get16(u8, header + context.at);
+    this.#id = get16(u8, header + context.ipStart + 4);
     this.#flags = u8[header + context.start + 13] as number;
-    this.#sequence = be16(u8, header + context.start + 4) * 0x10000 + be16(u8, header + context.start + 6);
+    this.#sequence = get16(u8, header + context.start + 4) * 0x10000 + get16(u8, header + context.start + 6);
   }
 
   /**
@@ -149,13 +150,4 @@ export function canSegment(context: OffloadContext, room: number): boolean {
   return (
     inside && mss > 0 && headerLength + mss <= room && at + 2 <= headerLength && ipAt + 2 <= headerLength
   );
-}
-
-function be16(u8: Uint8Array, at: number): number {
-  return ((u8[at] as number) << 8) | (u8[at + 1] as number);
-}
-
-function put16(u8: Uint8Array, at: number, value: number): void {
-  u8[at] = (value >>> 8) & 0xff;
-  u8[at + 1] = value & 0xff;
 }

@@ -25,6 +25,7 @@ import {
   RX_STATUS_PIF,
   RX_STATUS_VP,
 } from '#common/nic/e1000';
+import { get16 } from '#common/wire/bytes';
 import { DescriptorRing } from './ring.ts';
 import { RxChecksum } from './rx_checksum.ts';
 import { filterAddress, filterVlan, INEXACT, REJECTED } from './rx_filter.ts';
@@ -86,7 +87,7 @@ export class Receiver {
     const rctl = regs[RCTL] as number;
     if ((rctl & RCTL_EN) === 0 || length < 14) return true;
     const onWire = Math.max(length, MIN_FRAME) + FCS;
-    const type = be16(u8, offset + TAG_AT);
+    const type = get16(u8, offset + TAG_AT);
     const tagged = type === ((regs[VET] as number) & 0xffff) && length >= 18;
     const filter = this.#filter(offset, length, type, tagged);
     const tooLong = onWire > (rctl & RCTL_LPE ? MAX_LONG : MAX_NORMAL);
@@ -105,11 +106,11 @@ export class Receiver {
     const admitted = this.#admit(total <= size ? 1 : Math.ceil(total / size), lossy, onWire);
     if (admitted !== ROOM) return admitted === LOST;
     if (tagged)
-      this.#checksum.examine(offset, length, be16(u8, offset + 16), 18, stripped, regs[RXCSUM] as number);
+      this.#checksum.examine(offset, length, get16(u8, offset + 16), 18, stripped, regs[RXCSUM] as number);
     else this.#checksum.examine(offset, length, type, 14, 0, regs[RXCSUM] as number);
     const status =
       (filter === INEXACT ? RX_STATUS_PIF : 0) | (stripped ? RX_STATUS_VP : 0) | this.#checksum.status;
-    const special = stripped ? be16(u8, offset + 14) : 0;
+    const special = stripped ? get16(u8, offset + 14) : 0;
     this.#deliver(offset, length, stripped, total, size, status, special);
     statistics.rxSeen(onWire);
     statistics.rxGood(offset, onWire);
@@ -207,7 +208,7 @@ export class Receiver {
   #filter(offset: number, length: number, type: number, tagged: boolean): number {
     const { regs, host, statistics } = this.#parts;
     const { u8 } = host.memory;
-    if (tagged && !filterVlan(regs, be16(u8, offset + 14))) return REJECTED;
+    if (tagged && !filterVlan(regs, get16(u8, offset + 14))) return REJECTED;
     if (type === TYPE_MAC_CONTROL && ((regs[RCTL] as number) & RCTL_PMCF) === 0) {
       statistics.count(controlCounter(u8, offset, length));
       return REJECTED;
@@ -218,16 +219,12 @@ export class Receiver {
 
 /** Who counts a MAC control frame: a PAUSE that stops or lets go on, or one of no known kind. [8254x §13.7.16-13.7.20] */
 function controlCounter(u8: Uint8Array, offset: number, length: number): Register {
-  if (length < PAUSE_END || be16(u8, offset + OPCODE_AT) !== OPCODE_PAUSE) return REG.FCRUC;
-  return be16(u8, offset + PAUSE_TIME_AT) === 0 ? REG.XONRXC : REG.XOFFRXC;
+  if (length < PAUSE_END || get16(u8, offset + OPCODE_AT) !== OPCODE_PAUSE) return REG.FCRUC;
+  return get16(u8, offset + PAUSE_TIME_AT) === 0 ? REG.XONRXC : REG.XOFFRXC;
 }
 
 function bufferSize(rctl: number): number {
   const shift = (rctl >>> RCTL_BSIZE_SHIFT) & 3;
   // BSEX with size 0 is reserved; hardware then keeps 2048.
   return rctl & RCTL_BSEX && shift > 0 ? 32768 >>> shift : 2048 >>> shift;
-}
-
-function be16(u8: Uint8Array, at: number): number {
-  return ((u8[at] as number) << 8) | (u8[at + 1] as number);
 }

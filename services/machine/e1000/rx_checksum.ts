@@ -14,6 +14,7 @@ import {
   RXCSUM_PCSS,
   RXCSUM_TUOFL,
 } from '#common/nic/e1000';
+import { get16 } from '#common/wire/bytes';
 import { finish, fold, sumOfMemory } from '#common/wire/checksum';
 
 const TYPE_IPV4 = 0x0800;
@@ -69,8 +70,8 @@ export class RxChecksum {
       this.status |= RX_STATUS_IPCS;
       if (fold(sumOfMemory(this.#memory, at, header)) !== 0xffff) this.errors |= RX_ERROR_IPE;
     }
-    const total = be16(u8, at + 2);
-    const fragment = be16(u8, at + 6) & 0x3fff;
+    const total = get16(u8, at + 2);
+    const fragment = get16(u8, at + 6) & 0x3fff;
     if ((rxcsum & RXCSUM_TUOFL) === 0 || fragment !== 0 || total < header || total > room) return;
     this.#transport(at + header, total - header, u8[at + 9] as number, at + 12, 8);
   }
@@ -78,14 +79,14 @@ export class RxChecksum {
   #ipv6(at: number, room: number, rxcsum: number): void {
     const { u8 } = this.#memory;
     if ((rxcsum & RXCSUM_TUOFL) === 0 || room < 40 || (u8[at] as number) >>> 4 !== 6) return;
-    const payload = be16(u8, at + 4);
+    const payload = get16(u8, at + 4);
     if (payload <= room - 40) this.#transport(at + 40, payload, u8[at + 6] as number, at + 8, 32);
   }
 
   #transport(at: number, length: number, protocol: number, addresses: number, addressBytes: number): void {
     if (protocol === UDP) {
       // A UDP checksum of 0 means that there is none.
-      if (length < 8 || be16(this.#memory.u8, at + 6) === 0) return;
+      if (length < 8 || get16(this.#memory.u8, at + 6) === 0) return;
     } else if (protocol !== TCP || length < 20) return;
     this.#start = at;
     this.#end = at + length;
@@ -117,10 +118,6 @@ export class RxChecksum {
     const before = sumOfMemory(this.#memory, from, this.#start - from);
     return before + this.#sum + sumOfMemory(this.#memory, this.#end, end - this.#end);
   }
-}
-
-function be16(u8: Uint8Array, at: number): number {
-  return ((u8[at] as number) << 8) | (u8[at + 1] as number);
 }
 
 function swap(sum: number): number {

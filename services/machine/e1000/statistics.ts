@@ -56,10 +56,6 @@ export class Statistics {
     return value;
   }
 
-  reset(): void {
-    this.#regs.fill(0, FIRST >>> 2, (LAST >>> 2) + 1);
-  }
-
   count(register: { offset: number }): void {
     this.#increment(register.offset >>> 2);
   }

@@ -34,6 +34,7 @@ import {
   TXDCTL_LWTHRESH_SHIFT,
 } from '#common/nic/e1000';
 import { Throttle } from '#common/obs/throttle';
+import { put16 } from '#common/wire/bytes';
 import { DMA_MAX } from '../nic_model.ts';
 import { canSegment, insertChecksum, OffloadContext, SegmentHeader } from './offload.ts';
 import { DescriptorRing } from './ring.ts';
@@ -342,9 +343,4 @@ export class Transmitter {
     this.#discard = false;
     this.#tag = NO_TAG;
   }
-}
-
-function put16(u8: Uint8Array, at: number, value: number): void {
-  u8[at] = (value >>> 8) & 0xff;
-  u8[at + 1] = value & 0xff;
 }

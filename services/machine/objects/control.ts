@@ -1,9 +1,10 @@
 /** Object `control`: what the launcher shows about the machine. */
 import { type Binding, bind } from '#common/ipc/service';
+import { formatMac } from '#common/wire/ethernet';
 import { formatIpv4 } from '#common/wire/ipv4';
 import { MachineControl } from '../../../proto/gen/services.js';
 import type { Machine } from '../machine.ts';
-import { formatMac, type NicOptions, wireName } from '../options.ts';
+import { type NicOptions, wireName } from '../options.ts';
 import type { WireLease } from '../wire.ts';
 
 /** The services of the gate `control`; `nics` are the options that the machine's NICs were made of, in order. */
