@@ -119,8 +119,8 @@ export class E1000 implements NicModel {
     this.#transmitter.reset();
   }
 
-  receive(offset: number, length: number): boolean {
-    return !this.#linkUp || this.#receiver.receive(offset, length);
+  receive(offset: number, length: number, sound = false): boolean {
+    return !this.#linkUp || this.#receiver.receive(offset, length, sound, false);
   }
 
   linkChanged(up: boolean): void {
@@ -260,7 +260,7 @@ export class E1000 implements NicModel {
   }
 
   #emit(offset: number, length: number, loopback: boolean): void {
-    if (loopback) this.#receiver.receive(offset, length, true);
+    if (loopback) this.#receiver.receive(offset, length, false, true);
     else if (this.#linkUp) this.#host.transmit(offset, length);
   }
 }

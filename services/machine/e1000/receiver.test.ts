@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   CTRL_SLU,
@@ -246,6 +247,32 @@ describe('E1000 receive checksum', () => {
     { name: 'UDP over IPv6 with VLAN', options: { v6: true, udp: true, vlan: 5 }, expected: RX_STATUS_TCPCS },
   ])('examine() does check $name without error when it is right', ({ options, expected }) => {
     expect(status(packet({ payload, ...options }))).toEqual({ status: expected, errors: 0 });
+  });
+
+  it('examine() does say of a sound frame what it says when it adds it up, whatever the frame', () => {
+    const options = fc.record(
+      {
+        payload: fc.uint8Array({ maxLength: 200 }),
+        udp: fc.boolean(),
+        v6: fc.boolean(),
+        vlan: fc.integer({ min: 0, max: 0xffff }),
+      },
+      { requiredKeys: ['payload', 'udp', 'v6'] },
+    );
+    fc.assert(
+      fc.property(options, fc.integer({ min: 0, max: 255 }), fc.boolean(), (what, first, strip) => {
+        const [added, known] = [false, true].map((sound) => {
+          const driver = new TinyDriver();
+          driver.start(RCTL_SECRC);
+          driver.write(REG.CTRL, CTRL_SLU | (strip ? CTRL_VME : 0));
+          driver.write(REG.RXCSUM, OFFLOAD | first);
+          driver.offer(packet(what), 0x300000, sound);
+          return driver.rx(0);
+        });
+        expect(known).toEqual(added);
+      }),
+      { numRuns: 100 },
+    );
   });
 
   it('examine() does set the error bits when a checksum is wrong', () => {

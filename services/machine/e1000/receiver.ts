@@ -80,8 +80,11 @@ export class Receiver {
     this.#refused = false;
   }
 
-  /** Offers a frame without FCS; false: no descriptor now. `lossy`: it cannot be offered again. */
-  receive(offset: number, length: number, lossy = false): boolean {
+  /**
+   * Offers a frame without FCS; false: no descriptor now. `sound`: its checksums are known to be right. `lossy`: it
+   * cannot be offered again.
+   */
+  receive(offset: number, length: number, sound: boolean, lossy: boolean): boolean {
     const { regs, statistics, host } = this.#parts;
     const { u8 } = host.memory;
     const rctl = regs[RCTL] as number;
@@ -105,9 +108,9 @@ export class Receiver {
     const size = bufferSize(rctl);
     const admitted = this.#admit(total <= size ? 1 : Math.ceil(total / size), lossy, onWire);
     if (admitted !== ROOM) return admitted === LOST;
-    if (tagged)
-      this.#checksum.examine(offset, length, get16(u8, offset + 16), 18, stripped, regs[RXCSUM] as number);
-    else this.#checksum.examine(offset, length, type, 14, 0, regs[RXCSUM] as number);
+    const rxcsum = regs[RXCSUM] as number;
+    if (tagged) this.#checksum.examine(offset, length, get16(u8, offset + 16), 18, stripped, rxcsum, sound);
+    else this.#checksum.examine(offset, length, type, 14, 0, rxcsum, sound);
     const status =
       (filter === INEXACT ? RX_STATUS_PIF : 0) | (stripped ? RX_STATUS_VP : 0) | this.#checksum.status;
     const special = stripped ? get16(u8, offset + 14) : 0;

@@ -121,9 +121,9 @@ export class TinyDriver {
   }
 
   /** Hands a frame to the NIC as its wire does. */
-  offer(frame: Uint8Array, offset = WIRE): boolean {
+  offer(frame: Uint8Array, offset = WIRE, sound = false): boolean {
     this.memory.u8.set(frame, offset);
-    return this.nic.receive(offset, frame.length);
+    return this.nic.receive(offset, frame.length, sound);
   }
 
   /** Receive descriptor `index` with its buffer's bytes. */

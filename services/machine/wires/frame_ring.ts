@@ -19,18 +19,20 @@ export class FrameRing {
   readonly #arena: Arena;
   readonly #base: number;
   readonly #mask: number;
+  readonly #sound: boolean;
   readonly #lengths: Uint16Array;
   #head = 0;
   #tail = 0;
 
-  /** `slots` is a power of two. */
-  constructor(arena: Arena, slots: number) {
+  /** `slots` is a power of two. `sound`: all frames have right checksums (`WireEnd.receive`). */
+  constructor(arena: Arena, slots: number, sound = false) {
     if (slots < 1 || (slots & (slots - 1)) !== 0) {
       throw new RangeError(`Cannot make frame ring as slots must be a power of 2: current value is ${slots}`);
     }
     this.slots = slots;
     this.#arena = arena;
     this.#mask = slots - 1;
+    this.#sound = sound;
     this.#lengths = new Uint16Array(slots);
     this.#base = arena.mapPrivate(slots * SLOT_SIZE);
   }
@@ -65,7 +67,7 @@ export class FrameRing {
     while (this.#head !== this.#tail) {
       const index = this.#head & this.#mask;
       const offset = this.#base + index * SLOT_SIZE + HEADROOM;
-      if (!end.receive(offset, this.#lengths[index] as number)) break;
+      if (!end.receive(offset, this.#lengths[index] as number, this.#sound)) break;
       this.#head += 1;
     }
     return this.#head !== before;

@@ -52,8 +52,8 @@ export class RecordingWire implements Wire, WireEnd {
     this.#inner.transmit(offset, length);
   }
 
-  receive(offset: number, length: number): boolean {
-    if (this.#end?.receive(offset, length) !== true) return false;
+  receive(offset: number, length: number, sound?: boolean): boolean {
+    if (this.#end?.receive(offset, length, sound) !== true) return false;
     this.#record(INBOUND, offset, length);
     return true;
   }

@@ -63,7 +63,8 @@ export class UserWire implements Wire {
     const names = new FixedNames(options.hosts);
     this.#arena = host.arena;
     this.#host = host;
-    this.#ring = new FrameRing(host.arena, SLOTS);
+    // libslirp and we make all frames, from what sockets give: nothing on the way could damage them.
+    this.#ring = new FrameRing(host.arena, SLOTS, true);
     const warn = (text: string): void => host.log('warn', text);
     this.#guestSide = new GuestSide(
       host.arena,
