@@ -1,34 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { requesterOf } from '../pci/function.ts';
 import { E1000, type FakeFunction, HOST_BRIDGE, I350, X540 } from '../testing/fake_machine.ts';
-import { type Scenario, scenario } from '../testing/scenario.ts';
+import type { Scenario } from '../testing/scenario.ts';
+import { devices, run, start } from '../testing/script_lab.ts';
 import { resourceName, vbusFlags } from '../tree/resource.ts';
 import { PciContainer, ProxyDevice } from '../tree/vi.ts';
-
-let open: Scenario[] = [];
-async function start(
-  functions: readonly FakeFunction[] = [HOST_BRIDGE, E1000],
-  level = 1,
-): Promise<Scenario> {
-  const made = await scenario(functions, { level });
-  open.push(made);
-  return made;
-}
-afterEach(() => {
-  for (const made of open) made.close();
-  open = [];
-});
-
-/** Runs text that must not fail. */
-function run(lab: Scenario, source: string): void {
-  expect(lab.run(source)).toMatchObject({ kind: 'ok', message: '' });
-}
-
-/** "handle name" of every device of a bus. */
-function devices(lab: Scenario, name: string): string[] {
-  return [...lab.bus(name).walk()].map((device) => `${(device as ProxyDevice).handle} ${device.name}`);
-}
 
 const lab = readFileSync(new URL('../../../deploy/labs/curl/ixl.vbus', import.meta.url), 'utf8');
 

@@ -35,8 +35,9 @@ export abstract class VirtualDevice extends Device {
     return undefined;
   }
 
+  /** Its place on a virtual PCI bus. */
   override get adr(): number | undefined {
-    return undefined;
+    return this.parent instanceof PciContainer ? this.parent.placeOf(this) : undefined;
   }
 
   override get resources(): readonly Resource[] {
@@ -152,8 +153,7 @@ export class ProxyDevice extends VirtualDevice {
   }
 
   override get adr(): number | undefined {
-    const place = this.parent instanceof PciContainer ? this.parent.placeOf(this) : undefined;
-    return place ?? this.hardware.adr;
+    return super.adr ?? this.hardware.adr;
   }
 
   override get resources(): readonly Resource[] {
@@ -287,10 +287,6 @@ export class PciBridge extends PciContainer {
     return true;
   }
 
-  override get adr(): number | undefined {
-    return this.parent instanceof PciContainer ? this.parent.placeOf(this) : undefined;
-  }
-
   override describe(): string {
     return `PCI_PCI_bridge '${this.name}'`;
   }
@@ -302,10 +298,6 @@ export class DummyPciDevice extends VirtualDevice {
 
   override get isPci(): boolean {
     return true;
-  }
-
-  override get adr(): number | undefined {
-    return this.parent instanceof PciContainer ? this.parent.placeOf(this) : undefined;
   }
 
   override describe(): string {

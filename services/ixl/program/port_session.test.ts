@@ -14,6 +14,7 @@ import { CONFIG, STATUS_RUNNING } from '#common/virtio/config_page';
 import type { DeviceQueue } from '#common/virtio/device_queue';
 import { featureSet, NET_F_MAC } from '#common/virtio/features';
 import { NicPort } from '../../../proto/gen/services.js';
+import { type Clock, systemClock } from '../clock.ts';
 import { main } from '../main.ts';
 import { SharedDma } from '../testing/fake_dma.ts';
 import { FakeLog, frame, startE1000On } from '../testing/fakes.ts';
@@ -96,14 +97,14 @@ function queueOf({ device }: DeviceServer, index: number): DeviceQueue {
   return queue;
 }
 
-async function session() {
+async function session(clock?: Clock) {
   const world = await lab();
   const bench = await startE1000On(new SharedDma(world.arena, world.memories), {
     rxBuffers: RX_BUFFERS,
     txBuffers: TX_BUFFERS,
   });
   const log = new FakeLog();
-  const port = new PortSession(world.env, world.port, bench.device, log);
+  const port = new PortSession(world.env, world.port, bench.device, log, clock);
   const ended = port.run();
   await until(() => running(world.server));
   return { ...world, ...bench, portLog: log, ended };
@@ -167,6 +168,31 @@ describe('PortSession', () => {
     expect(device.packets.rxPool.available).toBe(RX_BUFFERS - 256);
     expect(device.txPool.available).toBe(TX_BUFFERS);
   });
+
+  /** Lets the switch ask for a reset again and again, `afterMs` after the port has started; true while the port does so. */
+  async function survives(resets: number, afterMs: number): Promise<boolean> {
+    let now = 0;
+    const { server, portLog, ended, abort } = await session({ ...systemClock, now: () => now });
+    let failed = false;
+    ended.catch(() => {
+      failed = true;
+    });
+    for (let n = 0; n < resets && !failed; n++) {
+      await until(() => running(server));
+      now += afterMs;
+      server.device.fail('a test');
+      await until(() => failed || portLog.lines.length > n);
+    }
+    abort.abort();
+    await ended.catch(() => {});
+    return !failed;
+  }
+
+  it('gives up when the switch asks for one reset after the other, not when they are far apart', async () => {
+    expect(await survives(10, 0)).toBe(true);
+    expect(await survives(11, 0)).toBe(false);
+    expect(await survives(15, 60_000)).toBe(true);
+  }, 20_000);
 
   it('starts anew when the switch breaks the ring protocol', async () => {
     const { server, arena, abort, ended, portLog } = await session();

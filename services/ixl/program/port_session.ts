@@ -13,6 +13,7 @@ import { Pump } from '#common/shm/pump';
 import type { TaskEnv } from '#common/task/env';
 import { F_EVENT_IDX, featureSet, NET_F_MAC } from '#common/virtio/features';
 import { queueBytes } from '#common/virtio/layout';
+import { type Clock, systemClock } from '../clock.ts';
 import type { IxlDevice } from '../device.ts';
 import type { Log } from '../log.ts';
 import { deviceGone, isFinal, portGone } from './errors.ts';
@@ -25,8 +26,10 @@ const QUEUE_SIZE = 256;
 const WANTED = featureSet(NET_F_MAC, F_EVENT_IDX);
 /** Within this time after the end of switch or machine we would be told to end as well, if the lab ends. */
 const LAB_END_MS = 300;
-/** A switch that needs this many resets will need the next one, too. */
+/** A switch that needs this many resets one after the other will need the next one, too. */
 const MAX_RESETS = 10;
+/** After so long without a reset the earlier ones are forgotten. */
+const STABLE_MS = 60_000;
 const RESET_PAUSE_MS = 100;
 
 interface Connection {
@@ -48,15 +51,17 @@ export class PortSession {
   readonly #port: Capability;
   readonly #nic: IxlDevice;
   readonly #log: Log;
+  readonly #clock: Clock;
   #running: Running | undefined;
   /** Ends the queues' current start with a reason; undefined: the task is to end. */
   #end: (reason: L4Error | undefined) => void = () => {};
 
-  constructor(env: TaskEnv, port: Capability, nic: IxlDevice, log: Log) {
+  constructor(env: TaskEnv, port: Capability, nic: IxlDevice, log: Log, clock: Clock = systemClock) {
     this.#env = env;
     this.#port = port;
     this.#nic = nic;
     this.#log = log;
+    this.#clock = clock;
   }
 
   /** Serves the port until the task is to end. Rejects with L4Error when switch or machine are gone, or hopeless. */
@@ -90,8 +95,10 @@ export class PortSession {
   /** Runs the queues, and again after each reset. */
   async #serve(connection: Connection): Promise<void> {
     for (let resets = 0; ; resets++) {
+      const started = this.#clock.now();
       const reason = await this.#runOnce(connection);
       if (!reason) return;
+      if (this.#clock.now() - started >= STABLE_MS) resets = 0;
       if (isFinal(reason) || resets === MAX_RESETS) throw reason;
       this.#log.warn(`Starting the port anew: ${reason.message}`);
       await new Promise((resolve) => setTimeout(resolve, RESET_PAUSE_MS));
@@ -130,9 +137,14 @@ export class PortSession {
     });
     // What went before the line above has told nobody.
     if (this.#nic.isGone()) this.#end(deviceGone());
-    await client.configureQueue(FROM_SWITCH, rings, 0, sizes[0]);
-    await client.configureQueue(TO_SWITCH, rings, queueBytes(sizes[0]), sizes[1]);
-    await client.start(WANTED);
+    try {
+      await client.configureQueue(FROM_SWITCH, rings, 0, sizes[0]);
+      await client.configureQueue(TO_SWITCH, rings, queueBytes(sizes[0]), sizes[1]);
+      await client.start(WANTED);
+    } catch (err) {
+      // A switch may ask for a reset in the middle of a start, too.
+      return this.#env.signal.aborted ? undefined : toL4Error(err);
+    }
     if (this.#env.signal.aborted) return undefined;
     const forwarder = new Forwarder({
       device: this.#nic,

@@ -5,28 +5,18 @@
  * over. What the NIC writes is read once, checked, then used: a length that does not fit the buffer
  * or a packet over several descriptors costs that packet and nothing else.
  */
-import type { Memory } from '#common/memory';
 import { RX_DESC, RX_STATUS_DD, RX_STATUS_EOP } from '#common/nic/e1000';
 import { Throttle } from '#common/obs/throttle';
-import type { Mmio } from '#common/shm/mmio';
 import type { Log } from '../log.ts';
 import { BUFFER, MIN_FRAME } from '../memory/buffer.ts';
-import type { PacketMemory } from '../memory/packet_memory.ts';
 import type { Buffers, RxQueue } from './queue.ts';
-import { type RingRegisters, writeRingBase } from './registers.ts';
+import { type RingOptions, writeRingBase } from './registers.ts';
 
 export const RX_DEPTH = 256;
 const MASK = RX_DEPTH - 1;
 export const RX_RING_BYTES = RX_DEPTH * RX_DESC.SIZE;
 
-export interface LegacyRxOptions {
-  readonly mmio: Mmio;
-  readonly memory: Memory;
-  readonly packets: PacketMemory;
-  readonly registers: RingRegisters;
-  /** Arena offset of the descriptors, and what the NIC calls it. */
-  readonly offset: number;
-  readonly address: number;
+export interface LegacyRxOptions extends RingOptions {
   /** Bytes of FCS that the NIC leaves at the end of a frame: 4, or 0 where it strips it. */
   readonly fcsBytes: number;
   /** Read RDH after a batch (step 3). Only the Wait mode has a use for it, and a read has to wait. */

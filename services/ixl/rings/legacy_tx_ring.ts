@@ -4,13 +4,10 @@
  * Sent descriptors are reclaimed 32 at a time, by looking at the 32nd only: the NIC reports them in
  * order. Up to 31 sent buffers therefore stay in the ring until more traffic comes.
  */
-import type { Memory } from '#common/memory';
 import { TX_CMD_EOP, TX_CMD_IFCS, TX_CMD_RS, TX_DESC, TX_STATUS_DD } from '#common/nic/e1000';
-import type { Mmio } from '#common/shm/mmio';
 import { BUFFER } from '../memory/buffer.ts';
-import type { PacketMemory } from '../memory/packet_memory.ts';
 import type { Buffers, TxQueue } from './queue.ts';
-import { type RingRegisters, writeRingBase } from './registers.ts';
+import { type RingOptions, writeRingBase } from './registers.ts';
 
 export const TX_DEPTH = 256;
 const MASK = TX_DEPTH - 1;
@@ -18,26 +15,16 @@ export const TX_RING_BYTES = TX_DEPTH * TX_DESC.SIZE;
 export const TX_CLEAN_BATCH = 32;
 const COMMAND = TX_CMD_EOP | TX_CMD_IFCS | TX_CMD_RS;
 
-export interface LegacyTxOptions {
-  readonly mmio: Mmio;
-  readonly memory: Memory;
-  readonly packets: PacketMemory;
-  readonly registers: RingRegisters;
-  /** Arena offset of the descriptors, and what the NIC calls it. */
-  readonly offset: number;
-  readonly address: number;
-}
-
 export class LegacyTxRing implements TxQueue {
   readonly depth = TX_DEPTH;
   /** Frames that were freed unsent as their length was 0 or above the buffer's room. */
   badLength = 0;
-  readonly #o: LegacyTxOptions;
+  readonly #o: RingOptions;
   readonly #buffers = new Int32Array(TX_DEPTH);
   #index = 0;
   #clean = 0;
 
-  constructor(options: LegacyTxOptions) {
+  constructor(options: RingOptions) {
     this.#o = options;
   }
 

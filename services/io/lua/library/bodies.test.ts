@@ -1,28 +1,5 @@
-import { afterEach, describe, expect, it } from 'vitest';
-import { E1000, HOST_BRIDGE } from '../../testing/fake_machine.ts';
-import { type Scenario, scenario } from '../../testing/scenario.ts';
-import type { ProxyDevice } from '../../tree/vi.ts';
-
-let open: Scenario[] = [];
-async function start(): Promise<Scenario> {
-  const made = await scenario([HOST_BRIDGE, E1000]);
-  open.push(made);
-  return made;
-}
-afterEach(() => {
-  for (const made of open) made.close();
-  open = [];
-});
-
-/** Runs text that must not fail. */
-function run(lab: Scenario, source: string): void {
-  expect(lab.run(source)).toMatchObject({ kind: 'ok', message: '' });
-}
-
-/** "handle name" of every device of a bus. */
-function devices(lab: Scenario, name: string): string[] {
-  return [...lab.bus(name).walk()].map((device) => `${(device as ProxyDevice).handle} ${device.name}`);
-}
+import { describe, expect, it } from 'vitest';
+import { devices, run, start } from '../../testing/script_lab.ts';
 
 describe('function bodies', () => {
   it('make every assigned global a member, in the order of the script, and leave the outer globals alone', async () => {

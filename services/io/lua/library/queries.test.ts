@@ -1,22 +1,6 @@
-import { afterEach, describe, expect, it } from 'vitest';
-import { E1000, type FakeFunction, HOST_BRIDGE, X540 } from '../../testing/fake_machine.ts';
-import { type Scenario, scenario } from '../../testing/scenario.ts';
-
-let open: Scenario[] = [];
-async function start(functions: readonly FakeFunction[] = [HOST_BRIDGE, E1000]): Promise<Scenario> {
-  const made = await scenario(functions);
-  open.push(made);
-  return made;
-}
-afterEach(() => {
-  for (const made of open) made.close();
-  open = [];
-});
-
-/** Runs text that must not fail. */
-function run(lab: Scenario, source: string): void {
-  expect(lab.run(source)).toMatchObject({ kind: 'ok', message: '' });
-}
+import { describe, expect, it } from 'vitest';
+import { E1000, HOST_BRIDGE, X540 } from '../../testing/fake_machine.ts';
+import { run, start } from '../../testing/script_lab.ts';
 
 describe('queries', () => {
   it('match, match_cid(s), device, devices and resources', async () => {
