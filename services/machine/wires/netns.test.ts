@@ -27,6 +27,19 @@ describe.skipIf(refusal !== undefined)('in a network namespace', () => {
     });
   });
 
+  it('tap: drops frames that are too long for it instead of cutting them, and says so once', () => {
+    expect(inNetns('tapLong')).toEqual({
+      got: [42 + 1472, 42 + 2003, 42 + 7],
+      cut: 0,
+      lines: [
+        expect.stringContaining('Wire "tap" is interface lab0'),
+        expect.stringMatching(
+          /warn: Interface lab0 sends frames above 2045 bytes, which are dropped.*mtu 1500/,
+        ),
+      ],
+    });
+  });
+
   it('tap: says so when its interface is deleted, and does not spin', () => {
     expect(inNetns('tapDeleted')).toEqual({
       awake: 0,

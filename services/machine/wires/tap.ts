@@ -31,6 +31,8 @@ export class TapWire implements Wire {
   #end: WireEnd | undefined;
   #wake: () => void = () => undefined;
   #refused = 0;
+  /** A frame that was too long has been told of. */
+  #long = false;
   /** The interface was deleted: the descriptor is readable for ever and gives nothing. */
   #gone = false;
 
@@ -87,11 +89,23 @@ export class TapWire implements Wire {
       const length = read(this.#fd, this.#arena.address + this.#ring.slot(), MAX_SLOT_FRAME);
       if (length < 0 && !isTransient()) this.#lose(this.#end);
       if (length <= 0) break;
-      this.#ring.commit(length);
       worked = true;
+      // What fills the slot may have been longer: the kernel cuts and does not tell.
+      if (length < MAX_SLOT_FRAME) this.#ring.commit(length);
+      else this.#dropLong();
     }
     this.#ring.deliver(this.#end);
     return worked;
+  }
+
+  #dropLong(): void {
+    if (this.#long) return;
+    this.#long = true;
+    this.#host.log(
+      'warn',
+      `Interface ${this.interfaceName} sends frames above ${MAX_SLOT_FRAME - 1} bytes, which are dropped: ` +
+        `"ip link set ${this.interfaceName} mtu 1500"`,
+    );
   }
 
   /** The cable is pulled out, as the driver sees it. */

@@ -3,11 +3,12 @@
  */
 
 import { execFileSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { createServer } from 'node:http';
 import { DNS_TYPE, rcodeOf } from '#common/wire/dns';
-import { parseIpv4 } from '#common/wire/ipv4';
+import { IP_PROTOCOL, parseIpv4 } from '#common/wire/ipv4';
 import { createWire, parseWire } from '../index.ts';
-import { TestGuest, testHost } from './guest.ts';
+import { packetOf, TestGuest, testHost } from './guest.ts';
 import { tcpRequest } from './guest_tcp.ts';
 
 const HOST = parseIpv4('10.0.2.2') as number;
@@ -50,6 +51,34 @@ async function tapAddress(): Promise<unknown> {
   const routes = execFileSync('ip', ['route'], { encoding: 'utf8' });
   guest.close();
   return { echoed, routes, lines: host.lines };
+}
+
+/** Lengths of the datagrams that reach the guest when the interface's MTU is larger than a frame of the wire. */
+async function tapLong(): Promise<unknown> {
+  const host = testHost();
+  const wire = createWire(
+    parseWire('tap:lab0,address=10.0.2.2/24'),
+    { hosts: new Map(), forwards: [] },
+    host,
+  );
+  const guest = new TestGuest(host, wire);
+  execFileSync('ip', ['link', 'set', 'lab0', 'mtu', '4000']);
+  const socket = createSocket('udp4');
+  const got: number[] = [];
+  const last = new Promise<void>((resolve) => {
+    guest.listen((frame) => {
+      // A datagram that was cut makes no packet.
+      if (packetOf(frame)?.protocol !== IP_PROTOCOL.UDP) return;
+      got.push(frame.length);
+      if (frame.length === 42 + 7) resolve();
+    });
+  });
+  for (const size of [1472, 2003, 2004, 2005, 3000, 3000, 7])
+    socket.send(new Uint8Array(size), 5000, '10.0.2.15');
+  await last;
+  socket.close();
+  guest.close();
+  return { got, cut: guest.frames.filter(({ length }) => length > 2045).length, lines: host.lines };
 }
 
 /** Somebody deletes the interface while the wire sleeps: what the log says, and how often the wire is awake afterwards. */
@@ -98,6 +127,7 @@ async function dns(): Promise<unknown> {
 const SCENARIOS: Readonly<Record<string, () => Promise<unknown>>> = {
   tap,
   tapAddress,
+  tapLong,
   tapDeleted,
   denied,
   dns,
