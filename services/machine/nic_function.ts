@@ -101,6 +101,7 @@ export class NicFunction implements PciFunction {
   detach(): void {
     this.dma.assign(undefined);
     this.model.reset();
+    this.config.revive();
   }
 
   #nicHost(name: string): NicHost {
@@ -122,7 +123,8 @@ export class NicFunction implements PciFunction {
   #setPin(asserted: boolean): void {
     this.#pin = asserted;
     this.config.setInterruptStatus(asserted);
-    this.#host.lines.set(this.irq, this.requester, asserted && this.config.intxEnabled);
+    const connected = this.config.intxEnabled && this.config.powered;
+    this.#host.lines.set(this.irq, this.requester, asserted && connected);
   }
 
   #onCommand(): void {

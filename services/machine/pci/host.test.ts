@@ -130,6 +130,30 @@ describe('NicFunction', () => {
     expect(irqs.at(-1)).toEqual([19, true]);
   });
 
+  it('the interrupt line is low while the function sleeps in D3hot', () => {
+    const { pci, registers, irqs } = nicMachine();
+    registers.write32(REG.IMS.offset, 1);
+    registers.write32(REG.ICS.offset, 1);
+    pci.cfgWrite(NIC, 0xe0, 8, 3);
+    expect(irqs).toEqual([
+      [19, true],
+      [19, false],
+    ]);
+  });
+
+  it('detach() does wake the function and connect its pin for the next driver, who finds bus mastering as it is', () => {
+    const { nic, pci, registers, irqs } = nicMachine();
+    pci.cfgWrite(NIC, PCI.COMMAND, 16, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTX_DISABLE);
+    pci.cfgWrite(NIC, 0xe0, 8, 3);
+    nic.detach();
+    expect(registers.read32(REG.STATUS.offset)).not.toBe(0xffff_ffff);
+    registers.write32(REG.IMS.offset, 1);
+    registers.write32(REG.ICS.offset, 1);
+    expect(irqs).toEqual([[19, true]]);
+    // The next driver may have switched it on already.
+    expect(nic.dma.enabled).toBe(true);
+  });
+
   it('detach() does reset the NIC, lower the line and end DMA when the driver is gone', () => {
     const { nic, registers, irqs } = nicMachine();
     registers.write32(REG.IMS.offset, 1);
