@@ -146,10 +146,10 @@ export class ConfigSpace {
     if (this.bars.length > 0) this.write(PCI.COMMAND, 16, COMMAND_IO | COMMAND_MEMORY);
   }
 
-  /** Undoes what a driver may have left that the next one does not look for: asleep, or without its interrupt pin. */
+  /** Undoes what a driver may have left that the next one does not look for: asleep, not decoding, or without its pin. */
   revive(): void {
     if (this.#power !== 0) this.write(this.#power + 4, 8, 0);
-    this.write(PCI.COMMAND, 16, this.command & ~COMMAND_INTX_DISABLE);
+    this.write(PCI.COMMAND, 16, (this.command | COMMAND_IO | COMMAND_MEMORY) & ~COMMAND_INTX_DISABLE);
   }
 
   /** Shows the state of the function's own interrupt in the status register. */

@@ -141,9 +141,9 @@ describe('NicFunction', () => {
     ]);
   });
 
-  it('detach() does wake the function and connect its pin for the next driver, who finds bus mastering as it is', () => {
+  it('detach() does wake the function, its decoders and its pin for the next driver, who finds bus mastering as it is', () => {
     const { nic, pci, registers, irqs } = nicMachine();
-    pci.cfgWrite(NIC, PCI.COMMAND, 16, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTX_DISABLE);
+    pci.cfgWrite(NIC, PCI.COMMAND, 16, COMMAND_MASTER | COMMAND_INTX_DISABLE);
     pci.cfgWrite(NIC, 0xe0, 8, 3);
     nic.detach();
     expect(registers.read32(REG.STATUS.offset)).not.toBe(0xffff_ffff);
