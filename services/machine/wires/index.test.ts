@@ -153,6 +153,21 @@ it('parseWireOptions() takes both lists', () => {
   );
 });
 
+it('parseWireOptions() refuses two host-forwards at one port of the host, with a hint which', () => {
+  const parse = (...texts: string[]) => parseWireOptions([], [], texts).hostForwards?.length;
+  const refusal =
+    /Cannot use --host-forward .* as each port of the host leads to one place: 8080=10\.0\.2\.15:80 is there/;
+  expect(() => parse('8080=10.0.2.15:80', '127.0.0.1:8080=10.0.2.16:80')).toThrow(refusal);
+  expect(() => parse('8080=10.0.2.15:80', '0.0.0.0:8080=10.0.2.16:80')).toThrow(refusal);
+  const different = [
+    '8080=10.0.2.15:80',
+    'udp:8080=10.0.2.15:80',
+    '8081=10.0.2.15:80',
+    '127.0.0.2:8080=10.0.2.15:80',
+  ];
+  expect(parse(...different)).toBe(4);
+});
+
 it('createWire() leaves nothing behind when a part of it cannot be made', () => {
   const options = { hosts: new Map(), forwards: [] };
   const host = testHost();

@@ -144,7 +144,26 @@ export function parseWireOptions(
       );
     }
   }
-  return { hosts: names, forwards: parsed, hostForwards: hostForwards.map(parseHostForward) };
+  return { hosts: names, forwards: parsed, hostForwards: distinct(hostForwards) };
+}
+
+/** Parses host-forwards, of which no two may listen at the same port of the same address. */
+function distinct(texts: readonly string[]): HostForward[] {
+  const parsed = texts.map(parseHostForward);
+  for (const [n, forward] of parsed.entries()) {
+    const first = parsed.findIndex((other) => sharePort(other, forward));
+    if (first === n) continue;
+    throw new OptionError(
+      `Cannot use --host-forward ${texts[n]} as each port of the host leads to one place: ${texts[first]} is there already`,
+    );
+  }
+  return parsed;
+}
+
+/** 0.0.0.0 is every address. */
+function sharePort(a: HostForward, b: HostForward): boolean {
+  const sameAddress = a.hostIp === b.hostIp || a.hostIp === 0 || b.hostIp === 0;
+  return a.udp === b.udp && a.hostPort === b.hostPort && sameAddress;
 }
 
 /** Makes the wire. Throws, with nothing left behind, when the host lacks something it needs. */
