@@ -1,8 +1,17 @@
 /** Drivers that are out of their minds: whatever they write, the model stays inside of what is mapped. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { REG } from '#common/nic/e1000';
-import { frame, TinyDriver } from '../testing/tiny_driver.ts';
+import {
+  REG,
+  TX_CMD_DEXT,
+  TX_CMD_EOP,
+  TX_CMD_IFCS,
+  TX_CMD_TSE,
+  TX_DTYP_DATA,
+  TX_TUCMD_IP,
+  TX_TUCMD_TCP,
+} from '#common/nic/e1000';
+import { frame, packet, TinyDriver } from '../testing/tiny_driver.ts';
 
 const RINGS = 0x20000;
 const RINGS_END = 0x30000;
@@ -42,6 +51,25 @@ const descriptor = fc.tuple(
   ),
   word,
 );
+/** Contexts and data of segmentations, each of which may come in the middle of another. */
+const segmentation = fc.oneof(
+  fc
+    .tuple(fc.integer({ min: 0, max: 255 }), fc.constantFrom(0, 100, 1460, 16_000, 0xffff))
+    .map(([header, mss]): [number, number, number, number] => [
+      14 | (24 << 8) | (33 << 16),
+      34 | (50 << 8),
+      TX_CMD_DEXT | TX_CMD_TSE | TX_TUCMD_TCP | TX_TUCMD_IP,
+      ((header << 8) | (mss << 16)) >>> 0,
+    ]),
+  fc
+    .tuple(fc.integer({ min: 1, max: 0x12000 }), fc.boolean())
+    .map(([length, last]): [number, number, number, number] => [
+      0x1020_0000,
+      0,
+      TX_CMD_DEXT | TX_DTYP_DATA | TX_CMD_TSE | length | (last ? TX_CMD_EOP : 0),
+      0x0300,
+    ]),
+);
 const step = fc.oneof(
   fc.record({ kind: fc.constant('write' as const), offset: fc.constantFrom(...OFFSETS), value: word }),
   fc.record({ kind: fc.constant('wild' as const), offset: word, value: word }),
@@ -49,7 +77,7 @@ const step = fc.oneof(
   fc.record({
     kind: fc.constant('descriptors' as const),
     at: fc.integer({ min: 0, max: 31 }),
-    list: fc.array(descriptor, { maxLength: 8 }),
+    list: fc.oneof(fc.array(descriptor, { maxLength: 8 }), fc.array(segmentation, { maxLength: 16 })),
   }),
   fc.record({
     kind: fc.constant('frame' as const),
@@ -119,6 +147,27 @@ describe('E1000 with a hostile driver', () => {
       }),
       { numRuns: 150 },
     );
+  });
+
+  it('does keep to what a segmentation began with when a context comes in the middle of it', () => {
+    const driver = new TinyDriver();
+    driver.memory.u8.fill(GUARD, 0x14000, RINGS);
+    driver.start();
+    const at = driver.place(packet({ payload: new Uint8Array(1000) }));
+    const ip = 14 | (24 << 8) | (33 << 16);
+    const transport = 34 | (50 << 8);
+    const context = TX_CMD_DEXT | TX_CMD_TSE | TX_TUCMD_TCP | TX_TUCMD_IP;
+    const data = TX_CMD_DEXT | TX_DTYP_DATA | TX_CMD_TSE | TX_CMD_IFCS;
+    driver.queue(ip, transport, context, (54 << 8) | (500 << 16));
+    driver.queue(at, 0, data | 154, 0);
+    // A longer header and segments of 65535 bytes: more than the NIC has room for.
+    driver.queue(ip, transport, context, (255 << 8) | 0xffff_0000);
+    driver.queue(at, 0, data | 100_000, 0);
+    driver.queue(at, 0, data | TX_CMD_EOP | 900, 0);
+    driver.run();
+    expect(holdsOnly(driver.memory.u8, 0x10000, 0x14000, 0xff)).toBe(true);
+    const lengths = driver.sent.map(({ length }) => length);
+    expect(lengths).toEqual([...new Array(Math.floor(101_000 / 500)).fill(554)]);
   });
 
   it('does send all ones and no neighbour bytes when a buffer was never mapped', () => {

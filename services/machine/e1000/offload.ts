@@ -24,9 +24,8 @@ export class OffloadContext {
   ipv4 = false;
   headerLength = 0;
   mss = 0;
-  payloadLength = 0;
 
-  /** Takes over the four words of a context descriptor. */
+  /** Takes over the four words of a context descriptor. Its payload length is not needed: EOP says where a frame ends. */
   load(ip: number, transport: number, lower: number, upper: number): void {
     this.ipStart = ip & 0xff;
     this.ipAt = (ip >>> 8) & 0xff;
@@ -34,7 +33,6 @@ export class OffloadContext {
     this.start = transport & 0xff;
     this.at = (transport >>> 8) & 0xff;
     this.end = transport >>> 16;
-    this.payloadLength = lower & 0xfffff;
     this.tcp = (lower & TX_TUCMD_TCP) !== 0;
     this.ipv4 = (lower & TX_TUCMD_IP) !== 0;
     this.headerLength = (upper >>> 8) & 0xff;
@@ -43,6 +41,20 @@ export class OffloadContext {
 
   reset(): void {
     this.load(0, 0, 0, 0);
+  }
+
+  /** Becomes as `other` is now. */
+  copy(other: OffloadContext): void {
+    this.ipStart = other.ipStart;
+    this.ipAt = other.ipAt;
+    this.ipEnd = other.ipEnd;
+    this.start = other.start;
+    this.at = other.at;
+    this.end = other.end;
+    this.tcp = other.tcp;
+    this.ipv4 = other.ipv4;
+    this.headerLength = other.headerLength;
+    this.mss = other.mss;
   }
 
   insertIp(memory: Memory, frame: number, length: number): void {

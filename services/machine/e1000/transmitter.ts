@@ -75,6 +75,8 @@ export class Transmitter {
   readonly #complaints: Throttle;
   readonly #plain = new OffloadContext();
   readonly #segmentation = new OffloadContext();
+  /** What the segmentation in work began with: a context that comes in the middle of it is the next one's. */
+  readonly #current = new OffloadContext();
   readonly #header = new SegmentHeader();
 
   // The data descriptor in work.
@@ -194,6 +196,7 @@ export class Transmitter {
     if (!this.#started) {
       this.#started = true;
       this.#segmenting = extended && (this.#lower & TX_CMD_TSE) !== 0;
+      if (this.#segmenting) this.#current.copy(this.#segmentation);
       this.#popts = extended ? this.#upper & (TX_POPTS_IXSM | TX_POPTS_TXSM) : 0;
       this.#checksumAt = (this.#lower >>> 16) & 0xff;
       this.#checksumStart = (this.#upper >>> 8) & 0xff;
@@ -231,7 +234,7 @@ export class Transmitter {
   }
 
   #consumeSegments(): boolean {
-    const context = this.#segmentation;
+    const context = this.#current;
     while (this.#left > 0 && !this.#discard) {
       const limit = context.headerLength + (this.#headerDone ? context.mss : 0);
       if (this.#length < limit) {
@@ -292,7 +295,7 @@ export class Transmitter {
   /** Sends header and payload that lie in the scratch area as one segment; the header stays. */
   #segment(last: boolean): void {
     const { host, scratch } = this.#parts;
-    const { headerLength } = this.#segmentation;
+    const { headerLength } = this.#current;
     const ip = (this.#popts & TX_POPTS_IXSM) !== 0;
     const transport = (this.#popts & TX_POPTS_TXSM) !== 0;
     this.#header.next(host.memory, scratch, this.#length - headerLength, last, ip, transport);
