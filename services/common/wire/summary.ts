@@ -119,8 +119,9 @@ function transport(
   }
   if (protocol === IP_PROTOCOL.UDP) {
     if (bytes.length < at + UDP.HEADER) return `${pair}: UDP ${CUT}`;
-    const size = get16(bytes, at + UDP.LENGTH) - UDP.HEADER;
-    return `${source}.${udpSource(bytes, at)} > ${destination}.${udpDestination(bytes, at)}: UDP, ${size} bytes`;
+    const own = get16(bytes, at + UDP.LENGTH);
+    const size = own < UDP.HEADER ? `bad length ${own}` : `${own - UDP.HEADER} bytes`;
+    return `${source}.${udpSource(bytes, at)} > ${destination}.${udpDestination(bytes, at)}: UDP, ${size}`;
   }
   if (protocol === IP_PROTOCOL.ICMP) return `${pair}: ICMP ${icmp(ICMP_NAME, bytes, at)}`;
   if (protocol === IP_PROTOCOL.ICMPV6) return `${pair}: ICMPv6 ${icmp(ICMPV6_NAME, bytes, at)}`;
