@@ -37,7 +37,7 @@ import type { Wire, WireEnd } from '../../wire.ts';
 import type { LogLevel, WireHost } from '../host.ts';
 
 const BROADCAST = new Uint8Array(6).fill(0xff);
-const TIMEOUT_MS = 5000;
+const TIMEOUT_MS = 20_000;
 
 /** An IPv4 packet that arrived, with its checksums checked. */
 export interface Packet {

@@ -63,5 +63,5 @@ describe('UserWire with 40 guests', () => {
     const complete = await Promise.all(guests.map(fetchPage));
     expect(complete).toEqual(guests.map(() => true));
     expect(wire.dropped).toBe(0);
-  }, 15_000);
+  }, 30_000);
 });
