@@ -1,6 +1,7 @@
 /** Figures of the documented lab as a whole: throughput, CPU, start-up, idle load, memory. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Benchmark, Figure } from './figures.ts';
+import { besideHogs } from './hogs.ts';
 import { BenchLab, cpuSeconds, loopbackSeconds, memoryBytes, startWeb } from './lab_run.ts';
 
 const MIB = 2 ** 20;
@@ -8,6 +9,7 @@ const DOWNLOAD_BYTES = 1024 * MIB;
 const IDLE_AFTER_MS = 10_000;
 const IDLE_FOR_MS = 10_000;
 const STARTS = 5;
+const BUSY_BYTES = 256 * MIB;
 const TARGET_MB_PER_S = 100;
 const TARGET_START_S = 1.5;
 const TARGET_IDLE_PERCENT = 2;
@@ -15,17 +17,21 @@ const TARGET_IDLE_PERCENT = 2;
 const curl = (args: string) =>
   `ld:start({ caps = port() }, "rom/curl -s -S ${args}", { IFCONFIG_IP4_vn0 = "dhcp" })`;
 
+const downloadBy = (port: number, bytes: number) =>
+  new BenchLab(port, curl(`-o /dev/null -w %{speed_download} http://mirror/bytes/${bytes}`), [
+    '--wait-for',
+    'curl',
+    '--raw',
+    'curl',
+  ]);
+
 const download: Benchmark = {
   name: 'download',
   about:
     '1 GiB through the whole chain, beside the same file over kernel loopback; CPU seconds per GB of each process, start-up included',
   async run() {
     const web = await startWeb();
-    const lab = new BenchLab(
-      web.port,
-      curl(`-o /dev/null -w %{speed_download} http://mirror/bytes/${DOWNLOAD_BYTES}`),
-      ['--wait-for', 'curl', '--raw', 'curl'],
-    );
+    const lab = downloadBy(web.port, DOWNLOAD_BYTES);
     try {
       await lab.done();
       const rate = Number(lab.stdout) / 1e6;
@@ -64,6 +70,36 @@ const download: Benchmark = {
       await lab.stop();
       await web.stop();
     }
+  },
+};
+
+/** MB/s of one download by a lab of its own. */
+async function downloadRate(bytes: number): Promise<number> {
+  const web = await startWeb();
+  const lab = downloadBy(web.port, bytes);
+  try {
+    await lab.done();
+    return Number(lab.stdout) / 1e6;
+  } finally {
+    await lab.stop();
+    await web.stop();
+  }
+}
+
+const busy: Benchmark = {
+  name: 'busy',
+  about: '256 MiB through the whole chain beside one CPU-bound program for each core',
+  async run() {
+    const alone = await downloadRate(BUSY_BYTES);
+    const beside = await besideHogs(() => downloadRate(BUSY_BYTES));
+    return [
+      {
+        name: 'download beside CPU-bound programs',
+        value: beside,
+        unit: 'MB/s',
+        compared: { name: 'alone', value: alone, unit: 'MB/s' },
+      },
+    ];
   },
 };
 
@@ -140,4 +176,4 @@ const idle: Benchmark = {
   },
 };
 
-export const LAB_BENCHMARKS: readonly Benchmark[] = [download, start, idle];
+export const LAB_BENCHMARKS: readonly Benchmark[] = [download, busy, start, idle];

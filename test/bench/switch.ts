@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { coreRoundTrip } from './core_distance.ts';
 import type { Benchmark, Figure } from './figures.ts';
 import { memoryBytes, ROOT } from './lab_run.ts';
 import { load, voluntarySwitches } from './proc.ts';
@@ -97,7 +98,9 @@ const C_SWITCH = new Map([
 async function throughput(frame: number): Promise<Figure[]> {
   const label = `${frame} B`;
   const large = frame > MTU_FRAME;
+  const before = await coreRoundTrip();
   const rate = await withRig({ args: ['-s', '256'] }, (rig) => rig.play<Bulk>('bulk', { frame }));
+  const after = await coreRoundTrip();
   const copy = await limit<{ mpps: number; bulkMpps: number }>('memcpy', frame);
   const rings = await limit<{ mpps: number }>('rings', frame);
   const gigabytes = (mpps: number): number => (mpps * frame) / 1e3;
@@ -126,6 +129,11 @@ async function throughput(frame: number): Promise<Figure[]> {
       name: 'client waited',
       value: 100 * rate.clientWaited,
       unit: '%',
+    }),
+    figure(`${label}, from core to core and back, before`, before, 'ns', {
+      name: 'after',
+      value: after,
+      unit: 'ns',
     }),
     against('memcpy, a call a frame', copy.mpps),
     against('memcpy, 64 frames a call', copy.bulkMpps),

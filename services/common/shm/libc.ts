@@ -22,6 +22,7 @@ const fcntlC = libc.func('int fcntl(int, int, int)');
 const execvC = libc.func('int execv(const char *, const char **)');
 const pollC = libc.func('int poll(_Inout_ uint8_t *, unsigned long, int)');
 const schedYieldC = libc.func('int sched_yield()');
+const syscallC = libc.func('intptr_t syscall(intptr_t, intptr_t, _Inout_ uint8_t *, uintptr_t, uintptr_t)');
 
 export const PROT_NONE = 0;
 export const PROT_READ = 1;
@@ -100,6 +101,11 @@ export function tryRead(fd: number, bytes: Uint8Array): number {
 /** Gives the core to another runnable process. About 0.5 us when there is none. */
 export function schedYield(): void {
   schedYieldC();
+}
+
+/** syscall(2) with four arguments, the second of which is memory. -1: it failed. */
+export function callSystem(number: number, a: number, bytes: Uint8Array, c: number, d: number): number {
+  return syscallC(number, a, bytes, c, d) as number;
 }
 
 /** Asks the kernel to send `signal` to this process when its parent dies. prctl(PR_SET_PDEATHSIG). */

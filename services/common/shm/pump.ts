@@ -8,6 +8,7 @@
  */
 import { inlineDeeply } from './jit.ts';
 import { schedYield } from './libc.ts';
+import { takeShortTurns } from './slice.ts';
 
 export interface PumpWork {
   /** One bounded, non-blocking turn. True when anything was done. */
@@ -38,6 +39,7 @@ export class Pump {
     this.#work = work;
     this.#spinMs = options.spinMs ?? SPIN_MS;
     inlineDeeply();
+    takeShortTurns();
   }
 
   start(): void {
