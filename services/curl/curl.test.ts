@@ -31,6 +31,12 @@ beforeAll(async () => {
       const left = Number(url.slice(10));
       response.writeHead(302, { Location: left > 0 ? `/redirect/${left - 1}` : '/page' }).end('moved');
     } else if (url === '/https') response.writeHead(301, { Location: 'https://secure/' }).end();
+    else if (url === '/away')
+      response.writeHead(302, { Location: `http://localhost:${base.split(':')[2]}/headers` }).end();
+    else if (url === '/stays') response.writeHead(302, { Location: '/headers' }).end();
+    else if (url === '/utf8')
+      response.writeHead(302, { Location: Buffer.from('/ä').toString('latin1') }).end();
+    else if (url === '/mail') response.writeHead(302, { Location: 'mailto:a@b' }).end();
     else if (url === '/slow') response.writeHead(200, { 'Content-Length': '10' }).write('12345');
     else if (url === '/headers') response.end(JSON.stringify(request.rawHeaders));
     else if (url === '/busy') {
@@ -106,6 +112,54 @@ describe('curl()', () => {
     expect(JSON.parse(changed.out)).toEqual(['Host', host, 'User-Agent', 'me', 'X-Test', '1']);
   });
 
+  it('-H sends a name as often as it is given, Connection too, and refuses what would break the head', async () => {
+    const several = await run(
+      '-s',
+      '-H',
+      'X-A: 1',
+      '-H',
+      'x-a: 2',
+      '-H',
+      'Connection: close',
+      `${base}/headers`,
+    );
+    expect(JSON.parse(several.out).slice(6)).toEqual(['X-A', '1', 'X-A', '2', 'Connection', 'close']);
+    for (const bad of ['X-A: 1\r\nEvil: 2', 'X A: 1', 'X-A: \u{1}']) {
+      const { exit, out, err } = await run('-sS', '-H', bad, `${base}/headers`);
+      expect([exit, out, err]).toEqual([
+        43,
+        '',
+        expect.stringMatching(/^curl: \(43\) Cannot send header "X.A: /),
+      ]);
+    }
+  });
+
+  it("takes a login with a '%' that begins no code", async () => {
+    const { out } = await run('-s', `http://a%zz%41:%ff@${base.slice(7)}/headers`);
+    const expected = Buffer.from('a%zzA:\xff', 'latin1').toString('base64');
+    expect(JSON.parse(out)).toContain(`Basic ${expected}`);
+  });
+
+  it('keeps what -H says for one host from the one that a redirect leads to', async () => {
+    const secret = ['-H', 'Authorization: x', '-H', 'cookie: y', '-H', 'Host: z', '-H', 'X-Test: 1'];
+    const away = await run('-sL', ...secret, `${base}/away`);
+    const names = (JSON.parse(away.out) as string[]).filter((_, n) => n % 2 === 0);
+    expect(names).toEqual(['Host', 'User-Agent', 'Accept', 'X-Test']);
+    expect(JSON.parse(away.out)[1]).not.toBe('z');
+    const stays = await run('-sL', ...secret, `${base}/stays`);
+    expect(JSON.parse(stays.out)).toContain('z');
+  });
+
+  it('follows a Location with bytes above ASCII, and names the protocol that it cannot follow', async () => {
+    expect((await run('-sL', '-w', '|%{url_effective}', `${base}/utf8`)).out).toBe(
+      `no such page|${base}/%C3%A4`,
+    );
+    expect(await run('-sSL', `${base}/mail`)).toMatchObject({
+      exit: 1,
+      err: 'curl: (1) Protocol "mailto" not supported\n',
+    });
+  });
+
   it('-L follows redirects up to the limit; without it the body of the redirect is shown', async () => {
     expect((await run('-s', `${base}/redirect/0`)).out).toBe('moved');
     expect(await run('-sL', '-w', '|%{num_redirects}|%{url_effective}', `${base}/redirect/2`)).toMatchObject({
@@ -166,6 +220,18 @@ describe('curl()', () => {
     expect(err).toMatch(
       /^curl: \(28\) Operation timed out after \d+ milliseconds with 5 out of 10 bytes received\n$/,
     );
+  });
+
+  it('-m takes any number of seconds, and what has come by then is in the file', async () => {
+    expect(await run('-s', '-m', '3000000', '--connect-timeout', '9000000000', `${base}/page`)).toMatchObject(
+      {
+        exit: 0,
+        out: 'hello',
+      },
+    );
+    const file = join(scratch, 'partial');
+    expect((await run('-s', '-m', '0.2', '-o', file, `${base}/slow`)).exit).toBe(28);
+    expect(readFileSync(file, 'utf8')).toBe('12345');
   });
 
   it('-o and -O write files, several URLs go in turn', async () => {

@@ -91,8 +91,9 @@ async function attempt(
   };
   let info = newInfo(url);
   let progress: Progress | undefined;
+  let sink: Sink | undefined;
   try {
-    const sink = openSink(env, url, destination);
+    sink = openSink(env, url, destination);
     const transfer = new Transfer(url, config, agent, sink, trace);
     info = transfer.info;
     if (!config.silent && destination.kind !== 'stdout') progress = new Progress(info, print);
@@ -107,6 +108,8 @@ async function attempt(
     return { info, failure };
   } finally {
     progress?.stop();
+    // A further attempt begins the file anew.
+    await sink?.abandon();
   }
 }
 

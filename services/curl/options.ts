@@ -56,6 +56,8 @@ interface Row {
 }
 
 const CONNECT_TIMEOUT_MS = 300_000;
+/** What a timer of Node can wait at most, 24 days: it would take more for nothing. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
 
 export function defaultConfig(version: string): Config {
   return {
@@ -82,12 +84,12 @@ export function defaultConfig(version: string): Config {
   };
 }
 
-/** Seconds, with a fraction, as curl takes them. */
+/** Milliseconds of a number of seconds, with a fraction, as curl takes it. */
 function milliseconds(option: string, text: string): number {
   if (!/^\d+(\.\d*)?$|^\.\d+$/.test(text)) {
     throw new CurlError(EXIT.FAILED_INIT, `option ${option}: expected a proper numerical parameter`);
   }
-  return Math.round(Number(text) * 1000);
+  return Math.min(Math.round(Number(text) * 1000), MAX_DELAY_MS);
 }
 
 export const OPTIONS: readonly Row[] = [

@@ -10,13 +10,16 @@ export interface Sink {
   readonly name: string;
   /** Resolves when more may come: awaiting it is back-pressure. Throws CurlError 23. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Ends it; an empty body leaves an empty file. Throws CurlError 23. */
+  /** The body is complete; an empty one leaves an empty file. Throws CurlError 23. */
   close(): Promise<void>;
+  /** There is no more: what came lies there. */
+  abandon(): Promise<void>;
 }
 
 /** The task's standard output. */
 export function stdoutSink(output: Output): Sink {
-  return { name: '-', write: (bytes) => output.write(bytes), close: () => Promise.resolve() };
+  const nothing = () => Promise.resolve();
+  return { name: '-', write: (bytes) => output.write(bytes), close: nothing, abandon: nothing };
 }
 
 /** A file, relative to the directory that the lab was started in. */
@@ -37,12 +40,19 @@ export class FileSink implements Sink {
   }
 
   async close(): Promise<void> {
-    const stream = this.#open();
+    await this.#end(this.#open());
     this.#check();
+  }
+
+  async abandon(): Promise<void> {
+    if (this.#stream) await this.#end(this.#stream);
+  }
+
+  async #end(stream: WriteStream): Promise<void> {
+    if (stream.closed) return;
     const closed = once(stream, 'close').catch(() => {});
     stream.end();
     await closed;
-    this.#check();
   }
 
   #open(): WriteStream {

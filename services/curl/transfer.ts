@@ -7,8 +7,9 @@ import { isIP, type Socket } from 'node:net';
 import { CurlError, EXIT } from './exit_codes.ts';
 import { connectFailure, responseFailure } from './failures.ts';
 import type { Config } from './options.ts';
+import { requestHeaders } from './request_headers.ts';
 import type { Sink } from './sink.ts';
-import { parseUrl } from './url.ts';
+import { locationText, parseUrl, redirectTarget } from './url.ts';
 
 /** Where -v goes: `*` information, `>` sent and `<` received header lines. */
 export type Trace = (mark: '*' | '>' | '<', line: string) => void;
@@ -83,6 +84,8 @@ export class Transfer {
   readonly #sink: Sink;
   readonly #trace: Trace;
   readonly #start = performance.now();
+  /** Of the command line. */
+  #first: URL | undefined;
 
   constructor(url: string, config: Config, agent: http.Agent, sink: Sink, trace: Trace) {
     this.info = newInfo(url);
@@ -103,6 +106,7 @@ export class Transfer {
         : undefined;
     try {
       let url = parseUrl(this.info.url);
+      this.#first = url;
       for (;;) {
         const next = await this.#request(url, limit.signal);
         if (!next) return;
@@ -141,7 +145,7 @@ export class Transfer {
     info.redirects += 1;
     info.times.redirect = this.#elapsed();
     this.#trace('*', `Issue another request to this URL: '${next}'`);
-    return parseUrl(next);
+    return redirectTarget(next);
   }
 
   #send(url: URL, signal: AbortSignal): Promise<http.IncomingMessage> {
@@ -149,6 +153,7 @@ export class Transfer {
     const host = hostOf(url);
     const port = Number(url.port || 80);
     const begun = performance.now();
+    const headers = requestHeaders(url, this.#first ?? url, this.#config);
     const request = http.request({
       agent: this.#agent,
       host,
@@ -158,8 +163,9 @@ export class Transfer {
       setHost: false,
       maxHeaderSize: MAX_HEADER_BYTES,
     });
-    for (const [name, value] of requestHeaders(url, this.#config)) request.setHeader(name, value);
+    // Node's own; one of -H comes behind it.
     request.removeHeader('Connection');
+    for (const [name, values] of headers) request.setHeader(name, values);
     return new Promise((resolve, reject) => {
       let phase: 'resolving' | 'connecting' | 'connected' = isIP(host) === 0 ? 'resolving' : 'connecting';
       const timer = setTimeout(() => {
@@ -226,7 +232,10 @@ export class Transfer {
     );
     const lines = [
       `${request.method} ${request.path} HTTP/1.1`,
-      ...request.getRawHeaderNames().map((name) => `${name}: ${request.getHeader(name)}`),
+      ...request.getRawHeaderNames().flatMap((name) => {
+        const values = request.getHeader(name);
+        return (Array.isArray(values) ? values : [values]).map((value) => `${name}: ${value}`);
+      }),
       '',
     ];
     info.requestBytes += lines.join('\r\n').length + 2;
@@ -247,9 +256,9 @@ export class Transfer {
     const head = headText(info);
     info.headerBytes += head.length;
     for (const line of head.trimEnd().split('\r\n').concat('')) this.#trace('<', line);
-    const location = response.headers.location;
     info.redirectUrl = '';
-    if (location === undefined || !REDIRECTS.has(info.status)) return undefined;
+    if (response.headers.location === undefined || !REDIRECTS.has(info.status)) return undefined;
+    const location = locationText(response.headers.location);
     info.redirectUrl = URL.canParse(location, url.href) ? new URL(location, url).href : location;
     return this.#config.followRedirects ? info.redirectUrl : undefined;
   }
@@ -298,22 +307,4 @@ function headText(info: TransferInfo): string {
 /** Without the brackets of an IPv6 literal. */
 function hostOf(url: URL): string {
   return url.hostname.replace(/^\[(.*)\]$/, '$1');
-}
-
-/** Host, User-Agent, Accept as curl sends them; -H replaces, `-H Name:` removes, `-H Name;` sends it empty. */
-function requestHeaders(url: URL, config: Config): Map<string, string> {
-  const headers = new Map([['Host', url.host]]);
-  if (url.username !== '') {
-    const login = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
-    headers.set('Authorization', `Basic ${Buffer.from(login).toString('base64')}`);
-  }
-  if (config.userAgent !== '') headers.set('User-Agent', config.userAgent);
-  headers.set('Accept', '*/*');
-  for (const header of config.headers) {
-    const [, name = '', mark = '', value = ''] = /^([^:;]+)([:;])\s*(.*)$/.exec(header) ?? [];
-    for (const known of [...headers.keys()])
-      if (known.toLowerCase() === name.toLowerCase()) headers.delete(known);
-    if (name !== '' && (value !== '' || mark === ';')) headers.set(name, value);
-  }
-  return headers;
 }

@@ -28,6 +28,18 @@ export function parseUrl(text: string): URL {
   }
 }
 
+/** A Location as Node gives it, one character for each byte: bytes above ASCII are percent-encoded, as curl sends them. */
+export function locationText(location: string): string {
+  return location.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
+}
+
+/** Where a redirect leads: an absolute URL, or what could not be made one. Throws CurlError as `parseUrl` does. */
+export function redirectTarget(text: string): URL {
+  const scheme = URL.canParse(text) ? new URL(text).protocol.slice(0, -1) : 'http';
+  if (scheme !== 'http') throw new CurlError(EXIT.UNSUPPORTED_PROTOCOL, `Protocol "${scheme}" not supported`);
+  return parseUrl(text);
+}
+
 /** The file name that -O takes: the last part of the path. Throws CurlError 23 when there is none. */
 export function remoteName(url: URL): string {
   const name = url.pathname.slice(url.pathname.lastIndexOf('/') + 1);
