@@ -17,6 +17,7 @@ import {
   dhcpTap,
   probeFrame,
 } from './transport.ts';
+import { MAX_DELAY_MS } from './wait.ts';
 
 export interface DhcpClientOptions {
   readonly stack: Stack;
@@ -26,9 +27,6 @@ export interface DhcpClientOptions {
   /** A line for the console, about a lease lost or renewed at another address. */
   readonly log: (line: string) => void;
 }
-
-/** setTimeout's largest delay. */
-const MAX_DELAY_MS = 2 ** 31 - 1;
 
 export class DhcpClient {
   readonly netif: Netif;
@@ -62,7 +60,7 @@ export class DhcpClient {
     this.netif.tap = dhcpTap(this.#options.stack.memory, this.netif.mac, {
       message: (message, sender) => this.#heard(message, sender),
       malformed: (reason) => {
-        this.#machine.progress.ignored.push(reason);
+        this.#machine.note(reason);
       },
       arp: (ip) => this.#run(this.#machine.arpSeen(performance.now(), ip)),
     });

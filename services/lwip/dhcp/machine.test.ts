@@ -161,6 +161,33 @@ describe('DhcpMachine', () => {
     expect(s.machine.lease?.expiresAt).toBe(1_500_000);
   });
 
+  it('waits longer each time before it asks a network that refuses what it offers', () => {
+    const s = setup();
+    const waits: number[] = [];
+    s.start();
+    for (let n = 0; n < 9; n++) {
+      s.hear(DHCP_TYPE.OFFER);
+      expect(s.hear(DHCP_TYPE.NAK)).toHaveLength(n === 0 ? 1 : 0);
+      expect(s.hear(DHCP_TYPE.NAK)).toEqual([]);
+      if (n === 0) continue;
+      waits.push(s.machine.wakeAt - s.now);
+      s.wake();
+    }
+    expect(waits).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 64_000]);
+    expect(s.machine.progress.naks).toBe(9);
+    s.hear(DHCP_TYPE.OFFER);
+    s.hear(DHCP_TYPE.ACK);
+    s.wake();
+    s.wake();
+    expect(s.machine.state).toBe('BOUND');
+  });
+
+  it('remembers the last reasons only, however many come', () => {
+    const s = setup();
+    for (let n = 0; n < 100; n++) s.machine.note(`reason ${n}`);
+    expect(s.machine.progress.ignored).toEqual([92, 93, 94, 95, 96, 97, 98, 99].map((n) => `reason ${n}`));
+  });
+
   it('gives the address up when a renewal gets a NAK', () => {
     const s = setup();
     bind(s);

@@ -71,6 +71,8 @@ export class DhcpMachine {
   #tries = 0;
   #offer: Lease | undefined;
   #sentAt = 0;
+  /** The first NAK is followed by a DISCOVER at once; servers that disagree would otherwise keep us talking for ever. */
+  #afterNak = 0;
 
   constructor(options: DhcpMachineOptions) {
     this.#options = options;
@@ -103,8 +105,7 @@ export class DhcpMachine {
     if (this.state !== 'PROBING' || offer === undefined || ip !== offer.ip) return [];
     this.progress.declined++;
     this.#ignore(`${formatIpv4(ip)} was offered but another host uses it already (declined)`);
-    this.state = 'INIT';
-    this.wakeAt = now + DECLINE_WAIT_MS;
+    this.#pause(now + DECLINE_WAIT_MS);
     return [{ kind: 'send', intent: this.#intent(now, 'DECLINE', offer) }];
   }
 
@@ -149,6 +150,13 @@ export class DhcpMachine {
     this.progress.discoversSent++;
     this.#backOff(now);
     return [{ kind: 'send', intent: this.#intent(now, 'DISCOVER') }];
+  }
+
+  #pause(until: number): DhcpAction[] {
+    this.state = 'INIT';
+    this.#offer = undefined;
+    this.wakeAt = until;
+    return [];
   }
 
   #takeOffer(now: number, message: DhcpMessage): DhcpAction[] {
@@ -199,6 +207,7 @@ export class DhcpMachine {
     if (lease === undefined) return this.#discover(now, true);
     this.state = 'BOUND';
     this.lease = lease;
+    this.#afterNak = 0;
     this.wakeAt = Math.max(lease.renewAt, now);
     return [{ kind: 'configure', lease }];
   }
@@ -213,7 +222,9 @@ export class DhcpMachine {
     }
     this.progress.naks++;
     this.#ignore(`server ${formatIpv4(lease.server)} refused ${formatIpv4(lease.ip)} (NAK)`);
-    return this.#lost(now, 'the server took the address back (NAK)');
+    const wait = this.#afterNak;
+    this.#afterNak = Math.min(Math.max(2 * wait, FIRST_WAIT_MS), MAX_WAIT_MS);
+    return this.#lost(now, 'the server took the address back (NAK)', wait);
   }
 
   // ---- keeping it ----
@@ -235,11 +246,12 @@ export class DhcpMachine {
     ];
   }
 
-  #lost(now: number, reason: string): DhcpAction[] {
+  /** Starts over, after `wait` ms. */
+  #lost(now: number, reason: string, wait = 0): DhcpAction[] {
     const had = this.lease !== undefined;
     this.lease = undefined;
     this.#startedAt = now;
-    const actions = this.#discover(now, true);
+    const actions = wait === 0 ? this.#discover(now, true) : this.#pause(now + wait);
     return had ? [{ kind: 'deconfigure', reason }, ...actions] : actions;
   }
 
@@ -262,8 +274,13 @@ export class DhcpMachine {
   }
 
   #ignore(reason: string): DhcpAction[] {
+    this.note(reason);
+    return [];
+  }
+
+  /** Why something that came was not taken. */
+  note(reason: string): void {
     this.progress.ignored.push(reason);
     if (this.progress.ignored.length > MAX_IGNORED) this.progress.ignored.shift();
-    return [];
   }
 }

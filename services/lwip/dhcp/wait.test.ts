@@ -35,6 +35,14 @@ function setup(progress: Partial<DhcpProgress> = {}) {
 }
 
 describe('waitForLeases()', () => {
+  it('waits for a limit of any size', async () => {
+    const { wait, done } = setup();
+    const result = wait(3_000_000);
+    await vi.advanceTimersByTimeAsync(60_000);
+    done();
+    expect(await result).toBe('bound');
+  });
+
   it('speaks after 5 s and then every 10 s, and gives up with a hint', async () => {
     const { wait, lines } = setup();
     const result = wait(30);

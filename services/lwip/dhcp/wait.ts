@@ -9,6 +9,8 @@ import { givenUpLine, waitingLine } from './report.ts';
 
 const FIRST_REPORT_MS = 5000;
 const REPORT_EVERY_MS = 10_000;
+/** setTimeout's largest delay. */
+export const MAX_DELAY_MS = 2 ** 31 - 1;
 
 /** What is waited for: a `DhcpClient`. */
 export interface Waiting {
@@ -45,7 +47,7 @@ export async function waitForLeases(
       const lines = pending().map(({ netif, progress }) => givenUpLine(netif.name, limit, progress));
       reject(new L4Error('EIPC_RECV_TIMEOUT', lines.join('\n'), { code: 'LWIP_DHCP_TIMEOUT' }));
     };
-    timers.push(setTimeout(giveUp, limit * 1000));
+    timers.push(setTimeout(giveUp, Math.min(limit * 1000, MAX_DELAY_MS)));
   });
   try {
     await Promise.race([Promise.all(clients.map(({ bound }) => bound)), trouble]);

@@ -3,7 +3,10 @@
  * answer is truncated. Whatever does not belong to the question (address, port, id, question) is passed over.
  */
 import { randomInt } from 'node:crypto';
+import { isIPv6 } from 'node:net';
+import { get16 } from '#common/wire/bytes';
 import {
+  DNS,
   DNS_CLASS_IN,
   DNS_FLAG,
   DNS_PORT,
@@ -13,6 +16,7 @@ import {
   opcodeOf,
 } from '#common/wire/dns';
 import { sameName } from '#common/wire/dns_name';
+import { formatIpv6, parseIpv6 } from '../address.ts';
 import type { SocketHost } from '../connector.ts';
 import { NetError } from '../errors.ts';
 import { Socket } from '../socket.ts';
@@ -75,13 +79,23 @@ function encode(query: DnsMessage): Uint8Array {
 
 /** The decoded answer, undefined when the bytes are none to `query`. */
 function decodeAnswer(bytes: Uint8Array, query: DnsMessage): DnsMessage | undefined {
+  const answer = decoded(bytes) ?? decoded(withoutRecords(bytes));
+  // Malformed: as good as none. The time-out says that nothing usable came.
+  return answer && answers(answer, query) ? answer : undefined;
+}
+
+function decoded(bytes: Uint8Array): DnsMessage | undefined {
   try {
-    const answer = decodeDns(bytes, 0, bytes.length);
-    return answers(answer, query) ? answer : undefined;
+    return decodeDns(bytes, 0, bytes.length);
   } catch {
-    // Malformed: as good as none. The time-out says that nothing usable came.
     return undefined;
   }
+}
+
+/** A truncated answer may end inside a record [RFC 1035 §4.1.1]: of those its header and question are enough. */
+function withoutRecords(bytes: Uint8Array): Uint8Array {
+  if (bytes.length < DNS.HEADER || (get16(bytes, DNS.FLAGS) & DNS_FLAG.TC) === 0) return new Uint8Array();
+  return bytes.slice().fill(0, DNS.ANCOUNT, DNS.HEADER);
 }
 
 function bindRandom(socket: UdpSocket): void {
@@ -128,7 +142,8 @@ function overUdp(
 }
 
 function sameServer(address: string, server: string): boolean {
-  return address === server.replace(/%.*/, '').toLowerCase();
+  const plain = server.replace(/%.*/, '');
+  return address === (isIPv6(plain) ? formatIpv6(parseIpv6(plain)) : plain);
 }
 
 /** Two bytes of length, then the message, both ways [RFC 1035 §4.2.2]. */
