@@ -1,6 +1,6 @@
 /**
  * The web server as a process of its own: `node dist/services/web/main.js [port [host]]`. Prints
- * `listening on HOST:PORT` once it serves and ends on SIGTERM or SIGINT, or with its parent's pipe.
+ * `listening on HOST:PORT` once it serves and ends on SIGTERM or SIGINT.
  */
 import { Health } from '#common/task/health';
 import { startWeb } from './server.ts';

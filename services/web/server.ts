@@ -39,9 +39,11 @@ export async function startWeb(options: { host?: string; port?: number } = {}): 
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const path = new URL(request.url ?? '/', 'http://web').pathname;
-  const size = /^\/bytes\/(\d{1,13})$/.exec(path)?.[1];
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
+  const path = pathOf(request);
+  const size = /^\/bytes\/(\d{1,13})$/.exec(path ?? '')?.[1];
+  if (path === undefined) {
+    response.writeHead(400).end();
+  } else if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.writeHead(405, { Allow: 'GET, HEAD' }).end();
   } else if (size !== undefined && Number(size) <= MAX_FILE_BYTES) {
     response.writeHead(200, { 'Content-Type': 'application/octet-stream', 'Content-Length': size });
@@ -58,4 +60,10 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   } else {
     response.writeHead(404, { 'Content-Type': 'text/plain' }).end('404 Not Found\n');
   }
+}
+
+/** Percent-encoded where HTML wants it; undefined when the target has no path. `//` is a path here, not a host. */
+function pathOf({ url = '/' }: IncomingMessage): string | undefined {
+  const absolute = url.startsWith('/') ? `http://web${url}` : url;
+  return URL.canParse(absolute) ? new URL(absolute).pathname : undefined;
 }

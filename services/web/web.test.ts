@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import http from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startWeb, type Web } from './server.ts';
 import { directoryPage, fileHash } from './site.ts';
@@ -26,6 +28,19 @@ describe('startWeb()', () => {
         fileHash(size),
       ]);
     }
+  });
+
+  it('answers whatever target comes, and goes on', async () => {
+    const status = async (target: string) => {
+      const request = http.request({ host: '127.0.0.1', port: web.port, path: target }).end();
+      const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    const seen = [];
+    for (const target of ['//', '//:x/', '*', 'http://:x', 'http://web/nothing'])
+      seen.push(await status(target));
+    expect(seen).toEqual([200, 200, 400, 400, 404]);
   });
 
   it('answers HEAD without a body, 404 and 405', async () => {
