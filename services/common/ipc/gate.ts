@@ -42,6 +42,14 @@ interface GateObject {
   readonly onGone: (() => void) | undefined;
 }
 
+/** A call in progress. */
+interface Running {
+  readonly task: string;
+  readonly controller: AbortController;
+  /** The calling task has ended meanwhile. */
+  gone: boolean;
+}
+
 export interface ExportOptions {
   /** Rights that the object can ever give; default all. */
   rights?: number;
@@ -64,7 +72,7 @@ export class Gate {
   readonly #replies: SendQueue<Uint8Array[]>;
   readonly #objects = new Map<number, GateObject>();
   /** Calls in progress by `<client>/<id>`. */
-  readonly #running = new Map<string, AbortController>();
+  readonly #running = new Map<string, Running>();
   /** Resolved by the first `setRoot`: calls that come between the binding and it wait. */
   #allMade: Promise<void> | undefined;
   #rootSet: Promise<void>;
@@ -166,7 +174,7 @@ export class Gate {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const controller of this.#running.values()) controller.abort();
+    for (const { controller } of this.#running.values()) controller.abort();
     this.#socket.close();
     rmSync(this.#path, { force: true });
   }
@@ -205,10 +213,20 @@ export class Gate {
       },
       taskGone: ({ task }) => {
         if (id !== 0) throw new L4Error('EPERM', 'Cannot end a task here as only the gate itself takes that');
-        for (const object of [...this.#objects.keys()]) this.release({ object }, task);
+        this.#forget(task);
         return {};
       },
     };
+  }
+
+  /** The task has ended: it holds nothing any more, and its calls in progress are abandoned. */
+  #forget(task: string): void {
+    for (const object of [...this.#objects.keys()]) this.release({ object }, task);
+    for (const running of this.#running.values()) {
+      if (running.task !== task) continue;
+      running.gone = true;
+      running.controller.abort();
+    }
   }
 
   #hold(id: number, task: string): void {
@@ -236,17 +254,20 @@ export class Gate {
       return; // no call id: there is nobody to answer
     }
     const key = `${Buffer.from(client).toString('latin1')}/${header.id}`;
-    if (header.cancel) this.#running.get(key)?.abort();
+    if (header.cancel) this.#running.get(key)?.controller.abort();
     else void this.#perform(client, header, body, key);
   }
 
   async #perform(client: Uint8Array, header: m.CallHeader, body: Uint8Array, key: string): Promise<void> {
     const controller = new AbortController();
-    this.#running.set(key, controller);
+    const running: Running = { task: header.task, controller, gone: false };
+    this.#running.set(key, running);
     try {
       if (header.object === 0) await this.#rootSet;
       else if (this.#allMade && !this.#objects.has(header.object) && verify(this.#end, header))
         await this.#allMade;
+      if (controller.signal.aborted)
+        throw new L4Error('EIPC_CANCELED', 'The call was abandoned before it began');
       const { object, operation } = this.#find(header);
       const rights = object.rights & rightsOf(header);
       if ((rights & operation.method.needs) !== operation.method.needs) {
@@ -261,6 +282,7 @@ export class Gate {
         task: header.task,
         signal: controller.signal,
       });
+      if (running.gone) this.#takeBack(reply, header.task);
       this.#reply(client, { id: header.id }, operation.method.reply.encode(reply).finish());
     } catch (err) {
       const { errno, code, message } = toL4Error(err);
@@ -268,6 +290,13 @@ export class Gate {
     } finally {
       this.#running.delete(key);
     }
+  }
+
+  /** What a call has made for a task that ended before it could have it. */
+  #takeBack(reply: unknown, task: string): void {
+    const { object } = (reply ?? {}) as { object?: Partial<Capability> | null };
+    if (object?.gate === this.#end.gate && object.object !== undefined)
+      this.release({ object: object.object }, task);
   }
 
   #find(header: m.CallHeader): { object: GateObject; operation: Operation } {

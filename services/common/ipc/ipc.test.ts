@@ -1,7 +1,8 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Dealer } from 'zeromq';
+import { Dealer, Router } from 'zeromq';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { l4lab as m } from '../../../proto/gen/messages.js';
 import { Factory, Lab, Meta, Namespace } from '../../../proto/gen/services.js';
 import {
   type Capability,
@@ -130,6 +131,55 @@ describe('Ipc', () => {
     await expect(failure).rejects.toThrow(
       "Namespace.list: Cannot reach channel 'names' as task 'io' ended with status 1",
     );
+  });
+
+  it('the calls of a task that ends are abandoned, and what they still make is given back', async () => {
+    const end = createGate();
+    const gate = await server.serve(end);
+    const gone: string[] = [];
+    let called: (signal: AbortSignal) => void = () => {};
+    let finish = () => {};
+    const arrived = new Promise<AbortSignal>((resolve) => {
+      called = resolve;
+    });
+    const slow = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const create: Handlers<typeof Factory>['create'] = async (_request, { task: holder, signal }) => {
+      called(signal);
+      await slow;
+      return { object: gate.export([], { holder, onGone: () => void gone.push(holder) }) };
+    };
+    gate.setRoot([bind(Factory, { create })]);
+    const root = rootCapability(end);
+    const ended = { task: 'e'.repeat(32) };
+    const of = (task: string) => client.client(Factory, root).create({}, { task });
+    const [first, second] = [of(ended.task), of('f'.repeat(32))];
+    const signal = await arrived;
+    await client.client(Meta, root).taskGone(ended);
+    expect(signal.aborted).toBe(true);
+    finish();
+    const object = (await first).object as Capability;
+    await expect(client.interfaces(object)).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
+    expect(await client.interfaces((await second).object as Capability)).toMatchObject({ services: [] });
+    expect(gone).toEqual([ended.task]);
+  });
+
+  it('a reply that does not decode is an error with a number and the name of the call', async () => {
+    const end = createGate();
+    const router = new Router({ linger: 0 });
+    await router.bind(`ipc://${gatePath(dir.path, end.gate)}`);
+    const call = client.client(Namespace, rootCapability(end)).list();
+    const [id, head] = await router.receive();
+    const header = m.ReplyHeader.encode({ id: m.CallHeader.decode(head as Uint8Array).id }).finish();
+    await router.send([id as Buffer, header, Uint8Array.of(0x0a, 0xff)]);
+    await expect(call).rejects.toMatchObject({
+      errno: 1001,
+      message: expect.stringMatching(
+        /^Cannot use the reply of l4lab\.Namespace\.list as it does not decode: /,
+      ),
+    });
+    router.close();
   });
 
   it('call() gives up at its deadline and when its signal aborts; the handler is told', async () => {

@@ -118,7 +118,15 @@ export class Ipc {
       body: method.request.encode(request).finish(),
       options,
     });
-    return method.reply.decode(body);
+    try {
+      return method.reply.decode(body);
+    } catch (cause) {
+      throw new L4Error(
+        'EMSGTOOSHORT',
+        `Cannot use the reply of ${service.name}.${name} as it does not decode: ${(cause as Error).message}`,
+        { cause },
+      );
+    }
   }
 
   #connection(cap: Capability): Connection {
