@@ -19,6 +19,8 @@ export async function main(env: TaskEnv): Promise<number> {
   const ned = env.ipc.client(Command, cap);
   const interactive = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const prompt = `${env.argv[1] ?? DEFAULT_PROMPT} `;
+  // First: once the interface is there, lines that come before somebody takes them are lost.
+  await env.stdout.write('Welcome to ned prompt.\n');
   const lines = createInterface({
     input: process.stdin,
     output: process.stdout,
@@ -31,7 +33,6 @@ export async function main(env: TaskEnv): Promise<number> {
   // On a terminal Ctrl-C clears the line; the end of input (Ctrl-D) ends the prompt.
   lines.on('SIGINT', () => lines.write(null, { ctrl: true, name: 'u' }));
 
-  await env.stdout.write('Welcome to ned prompt.\n');
   // Nobody would read the prompt of piped input; in a log it would only split lines.
   const ask = () => interactive && lines.prompt();
   ask();
