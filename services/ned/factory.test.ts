@@ -97,6 +97,20 @@ describe('factory', () => {
     await expect(create(PROTO.SCHEDULER, [20, 10], sub)).rejects.toMatchObject({ errno: 19 });
   });
 
+  it('a factory of a factory gives no more than both have', async () => {
+    const outer = await create(PROTO.FACTORY, [20_000]);
+    const inner = await create(PROTO.FACTORY, [1_000_000], outer);
+    const first = await create(PROTO.DATASPACE, [16_000], inner);
+    await expect(create(PROTO.DATASPACE, [8000], inner)).rejects.toMatchObject({ errno: 12 });
+    await expect(create(PROTO.DATASPACE, [8000], outer)).rejects.toMatchObject({ errno: 12 });
+    await client.client(Meta, first).release({ task: CLIENT });
+    // What fails for another reason takes nothing away.
+    const big = await create(PROTO.FACTORY, [2 ** 52]);
+    for (let n = 0; n < 2; n++)
+      await expect(create(PROTO.DATASPACE, [2 ** 51 + 1], big)).rejects.not.toThrow(/quota/);
+    await create(PROTO.DATASPACE, [8000], outer);
+  });
+
   it('makes logs with tag and colour that can be written to', async () => {
     const cap = await create(PROTO.LOG, ['net', 'Green']);
     expect(tags.get(cap)).toEqual({ tag: 'net', color: 10 });
@@ -124,6 +138,17 @@ describe('factory', () => {
       )
       .toBe('IPC_OBJECT_GONE');
     await expect(names.query({ name: 'a' })).rejects.toMatchObject({ errno: 2 });
+  });
+
+  it('a namespace inside of itself does not keep it busy', async () => {
+    const cap = await create(PROTO.NAMESPACE);
+    const names = client.client(Namespace, cap);
+    await names.register({ name: 'a', capability: cap });
+    expect((await names.query({ name: 'a/a/a' })).capability).toMatchObject({ object: cap.object });
+    await expect(names.query({ name: 'a/'.repeat(100_000) })).rejects.toMatchObject({
+      errno: 36,
+      message: expect.stringMatching(/at most 1024 characters: current length is 200000/),
+    });
   });
 
   it('resolves paths through namespaces', async () => {

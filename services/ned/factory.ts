@@ -9,7 +9,7 @@ import type { Ipc } from '#common/ipc/ipc';
 import { bind, type Handlers } from '#common/ipc/service';
 import { colorNumber } from '#common/obs/log_record';
 import type { Arena } from '#common/shm/arena';
-import type { SharedMemories } from '#common/shm/dataspace';
+import type { Mapping, SharedMemories } from '#common/shm/dataspace';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Dataspace, Factory, Log } from '../../proto/gen/services.js';
 import { dataspaceHandlers } from './dataspace.ts';
@@ -49,10 +49,27 @@ export interface FactoryContext {
   readonly rootId?: number | undefined;
 }
 
-/** Bytes that a sub-factory may still hand out; the root factory has no limit of its own. */
+/** Bytes that a sub-factory may hand out; what its own sub-factories do counts as well. The root factory has no limit. */
 interface Quota {
   readonly limit: number;
+  readonly outer: Quota | undefined;
   used: number;
+}
+
+/** Throws L4Error ENOMEM when one of the quotas does not have that much left. */
+function take(innermost: Quota | undefined, size: number): void {
+  for (let quota = innermost; quota; quota = quota.outer) {
+    if (quota.used + size <= quota.limit) continue;
+    throw new L4Error(
+      'ENOMEM',
+      `Cannot create dataspace of ${size} bytes as the factory's quota is ${quota.limit} and ${quota.used} are used`,
+    );
+  }
+  for (let quota = innermost; quota; quota = quota.outer) quota.used += size;
+}
+
+function giveBack(innermost: Quota | undefined, size: number): void {
+  for (let quota = innermost; quota; quota = quota.outer) quota.used -= size;
 }
 
 type Argument = m.IFactoryArgument | undefined;
@@ -74,7 +91,7 @@ function factoryHandlers(context: FactoryContext, quota: Quota | undefined): Han
         case PROTO.DATASPACE:
           return { object: createDataspace(context, quota, args, task) };
         case PROTO.FACTORY:
-          return { object: createFactory(context, args, task) };
+          return { object: createFactory(context, quota, args, task) };
         case PROTO.LOG:
           return { object: createLog(context, args, task) };
         case PROTO.SCHEDULER:
@@ -117,24 +134,29 @@ function createDataspace(
       `Cannot create dataspace as its size must be a number of bytes: current value is ${shown(args[0])}`,
     );
   }
-  if (quota && quota.used + size > quota.limit) {
-    throw new L4Error(
-      'ENOMEM',
-      `Cannot create dataspace of ${size} bytes as the factory's quota is ${quota.limit} and ${quota.used} are used`,
-    );
+  take(quota, size);
+  let mapping: Mapping;
+  try {
+    mapping = context.memories.create(size, true, true);
+  } catch (err) {
+    giveBack(quota, size);
+    throw err;
   }
-  const mapping = context.memories.create(size, true, true);
-  if (quota) quota.used += size;
   return context.gate.export([bind(Dataspace, dataspaceHandlers(context.arena, mapping))], {
     ...heldBy(context, holder),
     onGone: () => {
-      if (quota) quota.used -= size;
+      giveBack(quota, size);
       mapping.close();
     },
   });
 }
 
-function createFactory(context: FactoryContext, args: Argument[], holder: string): Capability {
+function createFactory(
+  context: FactoryContext,
+  outer: Quota | undefined,
+  args: Argument[],
+  holder: string,
+): Capability {
   const limit = integer(args[0]);
   if (limit === undefined || limit <= 0) {
     throw new L4Error(
@@ -143,7 +165,7 @@ function createFactory(context: FactoryContext, args: Argument[], holder: string
     );
   }
   return context.gate.export(
-    [bind(Factory, factoryHandlers(context, { limit, used: 0 }))],
+    [bind(Factory, factoryHandlers(context, { limit, outer, used: 0 }))],
     heldBy(context, holder),
   );
 }
@@ -166,8 +188,8 @@ function createLog(context: FactoryContext, [tag, color]: Argument[], holder: st
   const cap = gate.export(
     [
       bind(Log, {
-        write: ({ data }) => {
-          tags.write(style, data);
+        write: async ({ data }) => {
+          await tags.write(style, data);
           return {};
         },
       }),

@@ -71,6 +71,8 @@ export class Lives {
     } catch (err) {
       task.finish(notStarted(err));
       this.#context.channels.serverEnded(task);
+      // It may hold some of its objects already.
+      await this.#context.taskGone(task);
       this.#bury(task, request);
       throw err;
     }
@@ -205,9 +207,10 @@ function recordOf(task: Task, request: TaskRequest, style: LogStyle, parent: Cap
   };
 }
 
-/** Throws when the task is not to be started (again) any more. */
-function requireWanted({ name, restarts }: Task): void {
-  if (restarts?.signal.aborted) throw new L4Error('EIPC_CANCELED', `Starting '${name}' was abandoned`);
+/** Throws when the task is not to be started (again) any more: it was killed on the way. */
+function requireWanted({ name, killed, restarts }: Task): void {
+  if (killed || restarts?.signal.aborted)
+    throw new L4Error('EIPC_CANCELED', `Starting '${name}' was abandoned`);
 }
 
 function notStarted(err: unknown): TaskEnd {

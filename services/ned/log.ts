@@ -111,9 +111,11 @@ export class LogTags {
     return this.#styles.get(cap.object);
   }
 
-  write(style: LogStyle, data: Uint8Array): void {
+  /** Resolves when there is room for more. */
+  async write(style: LogStyle, data: Uint8Array): Promise<void> {
     const splitter = new LineSplitter(this.#sink, { task: style.tag, stream: 'stdout', ...style });
-    void splitter.push(data).then(() => splitter.end());
+    await splitter.push(data);
+    await splitter.end();
   }
 }
 

@@ -9,6 +9,8 @@ import type { References } from './references.ts';
 
 /** Long paths through other tasks' namespaces must not occupy ned for ever. */
 const QUERY_DEADLINE_MS = 5000;
+/** A namespace may be inside of itself: longer paths would keep ned busy for ever. */
+const MAX_PATH = 1024;
 
 export interface NamespaceContext {
   readonly gate: Gate;
@@ -34,7 +36,13 @@ function handlers(
   { ipc, references }: NamespaceContext,
 ): Handlers<typeof Namespace> {
   return {
-    query: async ({ name }, { task }) => {
+    query: async ({ name }, { task, signal }) => {
+      if (name.length > MAX_PATH) {
+        throw new L4Error(
+          'ENAMETOOLONG',
+          `Cannot find a name in this namespace as a path has at most ${MAX_PATH} characters: current length is ${name.length}`,
+        );
+      }
       const [first = '', ...rest] = name.split('/').filter((part) => part !== '');
       const found = entries.get(first);
       if (!found) {
@@ -44,7 +52,7 @@ function handlers(
       if (rest.length > 0) {
         return ipc
           .client(Namespace, found)
-          .query({ name: rest.join('/') }, { deadlineMs: QUERY_DEADLINE_MS });
+          .query({ name: rest.join('/') }, { deadlineMs: QUERY_DEADLINE_MS, signal });
       }
       if (task !== ipc.task) await references.hold(found, task);
       return { capability: found };

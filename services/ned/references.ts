@@ -34,11 +34,16 @@ export class References {
     return this.#counts.has(keyOf(object));
   }
 
-  /** One more reference; the server is told when it is ned's first. */
+  /** One more reference; the server is told when it is ned's first. Throws L4Error when the server does not take it. */
   async acquire(cap: Capability): Promise<void> {
     const first = !this.#counts.has(keyOf(cap));
     this.adopt(cap);
-    if (first) await this.hold(cap, this.#ipc.task);
+    try {
+      if (first) await this.hold(cap, this.#ipc.task);
+    } catch (err) {
+      this.release(cap);
+      throw err;
+    }
   }
 
   /** One reference less; the server is told when it was ned's last. */

@@ -48,6 +48,8 @@ export interface ScriptContext {
 
 const SAY_WAITING_MS = 1000;
 
+const MAX_DELAY_MS = 2 ** 31 - 1;
+
 /** A function that takes longer than that to create its object does not get it. */
 const CREATE_MS = 5000;
 
@@ -64,7 +66,9 @@ export interface Evaluation {
 
 type Args = readonly LuaValue[];
 
-const text = (value: LuaValue): string => (typeof value === 'string' ? value : '');
+/** What is no UTF-8 gets replacement characters. */
+const text = (value: LuaValue): string =>
+  value instanceof Uint8Array ? Buffer.from(value).toString() : typeof value === 'string' ? value : '';
 const number = (value: LuaValue): number => Number(value ?? 0);
 const list = (value: LuaValue): LuaValue[] => (Array.isArray(value) ? value : []);
 const fields = (value: LuaValue): { [key: string]: LuaValue } =>
@@ -114,7 +118,7 @@ export class Script {
     read_stdin: ([format]) =>
       this.#context.files.readStdin(typeof format === 'string' ? format : number(format)),
     sleep: async ([milliseconds]) => {
-      await sleep(Math.max(0, number(milliseconds)));
+      await this.#sleep(number(milliseconds));
       return [];
     },
     release: ([handle]) => {
@@ -220,6 +224,11 @@ export class Script {
     return this.#context.references.handleFor(cap);
   }
 
+  /** Any time: a timer of Node takes 24 days at most. */
+  async #sleep(milliseconds: number): Promise<void> {
+    for (let left = milliseconds; left > 0; left -= MAX_DELAY_MS) await sleep(Math.min(left, MAX_DELAY_MS));
+  }
+
   async #write(stream: 'stdout' | 'stderr', data: LuaValue): Promise<LuaValue> {
     await this.#context.log.write(stream, data instanceof Uint8Array ? data : text(data));
     return [];
@@ -312,7 +321,7 @@ export class Script {
     const capabilities = list(request.capabilities).map((entry) => this.#named(fields(entry)));
     const logCap = this.#cap(request.log);
     const style = this.#context.tags.get(logCap) ?? this.#context.log.style;
-    const argv = list(request.argv).map(String);
+    const argv = list(request.argv).map(text);
     const functions = list(request.functions).map(text);
     const launch: TaskRequest = {
       argv,

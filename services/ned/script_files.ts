@@ -44,23 +44,32 @@ export class ScriptFiles {
     }
   }
 
-  /** Reads standard input: `a` everything, `l` a line with its line feed, or a number of bytes. Undefined at the end. */
+  /**
+   * Reads standard input: `a` everything, `l` a line with its line feed, or a number of bytes; 0 bytes are there unless
+   * it has ended. Undefined at the end.
+   */
   async readStdin(format: string | number): Promise<Uint8Array | undefined> {
-    const enough = () => {
+    if (format === 0)
+      return (await this.#readUntil(() => this.#buffered.length)) ? Buffer.alloc(0) : undefined;
+    const size = await this.#readUntil(() => {
       if (format === 'a') return 0;
       if (format === 'l') return this.#buffered.indexOf(10) + 1;
       return this.#buffered.length >= Number(format) ? Number(format) : 0;
-    };
+    });
+    if (size === 0 && format !== 'a') return undefined;
+    const taken = this.#buffered.subarray(0, size);
+    this.#buffered = this.#buffered.subarray(size);
+    return taken;
+  }
+
+  /** Reads on until `enough` says how many bytes are; at the end of the input all that are left. */
+  async #readUntil(enough: () => number): Promise<number> {
     this.#input ??= this.#openInput()[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
     while (enough() === 0 && !this.#ended) {
       const { value, done } = await this.#input.next();
       if (done) this.#ended = true;
       else this.#buffered = Buffer.concat([this.#buffered, Buffer.from(value)]);
     }
-    if (this.#buffered.length === 0 && format !== 'a') return undefined;
-    const size = enough() || this.#buffered.length;
-    const taken = this.#buffered.subarray(0, size);
-    this.#buffered = this.#buffered.subarray(size);
-    return taken;
+    return enough() || this.#buffered.length;
   }
 }

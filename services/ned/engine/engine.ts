@@ -34,9 +34,8 @@ export interface Host {
   call(operation: string, args: LuaValue[]): LuaValue[];
 }
 
-/** In this order: each adds to the table `ned` that all of them share. */
+/** In this order, behind the sandbox: each adds to the table `ned` that all of them share. */
 const PARTS: readonly (readonly [name: string, text: string])[] = [
-  ['sandbox', SANDBOX],
   ['capability', CAPABILITY],
   ['cpu_set', CPU_SET],
   ['task', TASK],
@@ -80,12 +79,10 @@ export class Engine {
       api._lua_newuserdatauv(state, 0, 1);
       return 1;
     });
-    for (const [name, text] of PARTS) {
-      const size = Buffer.byteLength(text);
-      if (wasm.luaL_loadbufferx(L, text, size, `${INTERNAL}${name}`, 't') !== 0) engine.#throw();
-      wasm.lua_pushvalue(L, 1);
-      if (wasm.lua_pcallk(L, 1, 0, 0, 0, null) !== 0) engine.#throw();
-    }
+    const size = Buffer.byteLength(SANDBOX);
+    if (wasm.luaL_loadbufferx(L, SANDBOX, size, `${INTERNAL}sandbox`, 't') !== 0) engine.#throw();
+    wasm.lua_pushvalue(L, 1);
+    if (wasm.lua_pcallk(L, 1, 0, 0, 0, null) !== 0) engine.#throw();
     engine.#call = (name, args) => {
       wasm.lua_getfield(L, 1, name);
       for (const arg of args) marshal.push(L, arg);
@@ -94,6 +91,7 @@ export class Engine {
       api._lua_settop(L, 1);
       return result;
     };
+    for (const part of PARTS) engine.#call('run_part', [...part]);
     return engine;
   }
 
@@ -104,12 +102,12 @@ export class Engine {
    * Returns undefined, or the error's message.
    */
   runFile(name: string, source: Uint8Array, args: readonly string[]): string | undefined {
-    return this.#call('run_file', [name, source, [...args]]) as string | undefined;
+    return message(this.#call('run_file', [name, source, [...args]]));
   }
 
   /** Runs one `-e` statement; returns its error's message, if any. */
   runStatement(statement: string): string | undefined {
-    return this.#call('run_statement', [statement]) as string | undefined;
+    return message(this.#call('run_statement', [statement]));
   }
 
   /** Says what the interpreter says when it cannot even load the script. */
@@ -133,4 +131,10 @@ export class Engine {
     const reason = this.#marshal.get(this.#L, -1);
     throw new Error(`ned's own Lua code failed: ${String(reason)}`);
   }
+}
+
+/** The text of an error, if there is one; what is no UTF-8 in it gets replacement characters. */
+function message(result: LuaValue): string | undefined {
+  if (result === undefined) return undefined;
+  return result instanceof Uint8Array ? Buffer.from(result).toString() : String(result);
 }

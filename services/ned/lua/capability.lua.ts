@@ -269,23 +269,32 @@ local function resolve(path)
   return value
 end
 
-function Namespace.methods.register(self, name, value, factory)
-  check(self, "register")
+-- above: the tables that this one is inside of.
+local function register(self, name, value, factory, above)
   if type(value) == "function" then value = value(self, name) end
   if value == nil then return end
   if type(value) == "string" then value = resolve(value) end
   if type(value) == "table" then
     if not factory then ned.fail("unexpected value to register in namespace (table)") end
-    value = ned.create_namespace(value, factory)
+    value = ned.create_namespace(value, factory, above)
   end
   Namespace.methods.__register(self, name, value)
+end
+
+function Namespace.methods.register(self, name, value, factory)
+  check(self, "register")
+  register(self, name, value, factory, {})
 end
 Namespace.methods.r = Namespace.methods.register
 
 -- A namespace from a nested table.
-function ned.create_namespace(entries, factory)
+function ned.create_namespace(entries, factory, above)
+  above = above or {}
+  if above[entries] then ned.fail("Cannot make a namespace of a table that is inside of itself") end
+  above[entries] = true
   local namespace = factory:create(0x4001)
-  for name, value in pairs(entries) do Namespace.methods.register(namespace, name, value, factory) end
+  for name, value in pairs(entries) do register(namespace, name, value, factory, above) end
+  above[entries] = nil
   return namespace
 end
 

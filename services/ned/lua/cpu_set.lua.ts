@@ -2,6 +2,7 @@
 export const CPU_SET = String.raw`
 local ned = ...
 local WORD_BITS = 64
+local MAX_CPU = 4095
 
 local Cpu_set = {}
 Cpu_set.__index = Cpu_set
@@ -9,7 +10,7 @@ ned.Cpu_set = Cpu_set
 
 local function number_of(cpu)
   local n = ned.tointeger(cpu)
-  if not n or n < 0 then ned.fail("Invalid CPU range %q", tostring(cpu)) end
+  if not n or n < 0 or n > MAX_CPU then ned.fail("Invalid CPU range %q", tostring(cpu)) end
   return n
 end
 
@@ -25,7 +26,7 @@ local function mark(set, x)
       last = first
     end
     first, last = ned.tointeger(tonumber(first)), ned.tointeger(tonumber(last))
-    if not first or last < first or last > 4095 then ned.fail("Invalid CPU range \"%s\"", x) end
+    if not first or last < first or last > MAX_CPU then ned.fail("Invalid CPU range \"%s\"", x) end
     for cpu = first, last do set.cpus[cpu] = true end
   elseif kind == "table" then
     if getmetatable(x) == Cpu_set then

@@ -81,8 +81,8 @@ local function sleep(amount, unit, factor)
   host("write", 1, "Ned: Sleeping " .. tostring(amount) .. unit .. "\n")
   host("sleep", amount * factor)
 end
-function L4.sleep(seconds) sleep(seconds, "s", 1000) end
-function L4.msleep(milliseconds) sleep(milliseconds, "ms", 1) end
+function L4.sleep(seconds) sleep(seconds, "s", 1000.0) end
+function L4.msleep(milliseconds) sleep(milliseconds, "ms", 1.0) end
 
 function L4.server_loop(cap)
   if cap ~= nil and not ned.is_cap(cap) then

@@ -4,19 +4,28 @@ local ned = ...
 local host = ned.host
 local INTERNAL = "=[ned]"
 
+local function field_msg(err) return err.msg end
+
+-- The text that an error value has: a string, a field msg or a __tostring; nil when it has none, or fails to say it.
+local function text_of(err)
+  if type(err) == "string" or type(err) == "number" then return tostring(err) end
+  local ok, value = pcall(field_msg, err)
+  if not (ok and type(err) == "table" and value ~= nil) then
+    local meta = debug.getmetatable(err)
+    if not (type(meta) == "table" and rawget(meta, "__tostring")) then return nil end
+    value = err
+  end
+  local said, text = pcall(tostring, value)
+  return said and text or nil
+end
+
 -- Message handler of xpcall: text, and the script's calls that led here when there are several.
 function ned.describe_error(err)
-  local text
-  if type(err) == "table" and err.msg ~= nil then text = tostring(err.msg)
-  elseif type(err) == "string" or type(err) == "number" then text = tostring(err)
-  else
-    local meta = getmetatable(err)
-    if type(meta) == "table" and meta.__tostring then text = tostring(err)
-    else
-      local where = ned.where()
-      text = (where ~= "" and where .. ": " or "") .. "(error object is a " .. type(err) .. " value)"
-    end
-  end
+  local where = ned.where()
+  where = where ~= "" and where .. ": " or ""
+  local text = text_of(err) or where .. "(error object is a " .. type(err) .. " value)"
+  -- What Lua itself found wrong below us is the caller's mistake.
+  text = text:gsub("^%[ned%] [%w_]+:%d+: ", function() return where end, 1)
   local frames = {}
   for level = 2, 60 do
     local info = debug.getinfo(level, "Sln")
@@ -31,9 +40,12 @@ end
 
 local function say(text) host("write", 2, text .. "\n") end
 
+-- The text of what xpcall with describe_error returns: Lua itself returns a string when there was no room for the handler.
+function ned.error_text(err) return type(err) == "table" and err.text or tostring(err) end
+
 -- Prints an error as ned does, with a hint for known mistakes; returns its text.
 function ned.report(err)
-  local text = type(err) == "table" and err.text or tostring(err)
+  local text = ned.error_text(err)
   say("lua error: " .. text:gsub("%.$", "") .. ".")
   if type(err) == "table" then
     for _, frame in ipairs(err.frames) do say(frame) end
@@ -52,13 +64,10 @@ local function run(chunk, message, ...)
 end
 
 function ned.run_file(name, source, args)
-  local chunk, message = load((source:gsub("^#[^\n]*", "", 1)), "@" .. name, "t")
   args = args or {}
-  if name ~= "=stdin" then
-    arg = { [0] = name, table.unpack(args) }
-  else
-    chunk, message = load(source, name, "t")
-  end
+  local file = name ~= "=stdin"
+  local chunk, message = load(ned.source_of(source), file and "@" .. name or name, "t")
+  if file then ned.globals.arg = { [0] = name, table.unpack(args) } end
   local problem = run(chunk, message, table.unpack(args))
   chunk, source = nil, nil
   collectgarbage()
@@ -87,8 +96,9 @@ local function execute(command)
   end
   local results = table.pack(xpcall(chunk, ned.describe_error))
   if not results[1] then
-    say("lua couldn't execute '" .. command .. "': " .. results[2].text .. ".")
-    return 5, results[2].text
+    local problem = ned.error_text(results[2])
+    say("lua couldn't execute '" .. command .. "': " .. problem .. ".")
+    return 5, problem
   end
   local ok, text = pcall(tostring, results[2])
   return 0, ok and text or "?"
@@ -99,11 +109,11 @@ local entered = false
 -- The server loop; only once for each process. Ends only when ned itself ends.
 function ned.serve(cap)
   if entered then return end
-  entered = true
   local id
   if cap then id = ned.cap_id(cap) end
   local _, problem = host("serve", id, cap and ned.name_of(cap) or nil, ned.where())
   ned.check_result(true, problem)
+  entered = true
   while true do
     local event = host("next_event")
     if not event then return end

@@ -3,17 +3,36 @@
  *
  * `math`, `os`, `coroutine` and `utf8` go; what reads files (`io`, `dofile`, `loadfile`, `require`) sees only
  * the named capabilities of ned, read-only; what writes goes to ned's log.
+ *
+ * Our own code has globals of its own, copied before a script runs: a script may have a global variable `type`.
  */
 export const SANDBOX = String.raw`
 local ned = ...
 local host = ned.host
+local G = _G
+local private = {}
+for name, value in next, G do private[name] = value end
+for _, name in next, { "string", "table", "debug" } do
+  private[name] = {}
+  for key, value in next, G[name] do private[name][key] = value end
+end
+local _ENV = private
+
+-- Runs one of our further parts with these globals.
+function ned.run_part(name, text)
+  local chunk, message = load(text, "=[ned] " .. name, "t", private)
+  if not chunk then error(message, 0) end
+  chunk(ned)
+end
+ned.globals = G
+ned.is_utf8 = function(text) return utf8.len(text) ~= nil end
 
 ned.math_type, ned.tointeger, ned.huge = math.type, math.tointeger, math.huge
 local real_tmpname, real_remove = os.tmpname, os.remove
 local INTERNAL = "=[ned]"
 
 for _, name in ipairs { "math", "os", "coroutine", "utf8" } do
-  _G[name] = nil
+  G[name] = nil
   package.loaded[name] = nil
 end
 
@@ -60,7 +79,7 @@ function ned.name_of(value)
       end
     end
   end
-  for name, held in next, _G do
+  for name, held in next, G do
     if rawequal(held, value) and type(name) == "string" then return name end
   end
   return nil
@@ -79,7 +98,7 @@ local function write_to(fd, ...)
   host("write", fd, table.concat(parts))
 end
 
-function print(...)
+function G.print(...)
   local parts = table.pack(...)
   for i = 1, parts.n do parts[i] = tostring(parts[i]) end
   host("write", 1, table.concat(parts, "\t") .. "\n")
@@ -88,9 +107,9 @@ end
 -- Input: the console, in the formats of the manual except "n" beyond one number for each line.
 local function read_console(format)
   if format == nil then format = "l" end
-  if type(format) == "number" then return (host("read_stdin", format)) end
-  format = format:gsub("^%*", "")
-  local kind = format:sub(1, 1)
+  if type(format) == "number" and format >= 0 then return (host("read_stdin", format)) end
+  local kind = type(format) == "string" and format:gsub("^%*", ""):sub(1, 1) or ""
+  if not kind:match("^[nlLa]$") then ned.fail("bad argument to 'read' (invalid format)") end
   if kind == "a" then return host("read_stdin", "a") or "" end
   local line = host("read_stdin", "l")
   if line == nil then return nil end
@@ -188,15 +207,21 @@ end
 function io.popen() ned.fail("'popen' not supported") end
 function io.tmpfile() return nil, "files are read-only here", 13 end
 
-function loadfile(path, mode, ...)
-  if path == nil then return load(host("read_stdin", "a") or "", "=stdin", mode, ...) end
-  local text, message = read_file(path)
-  if not text then return nil, "cannot open " .. message end
-  return load((text:gsub("^#[^\n]*", "", 1)), "@" .. path, mode, ...)
+-- The text of a Lua file without a byte order mark and a first line that begins with '#', as luaL_loadfile takes it.
+function ned.source_of(text)
+  return (text:gsub("^\xef\xbb\xbf", "", 1):gsub("^#[^\n]*", "", 1))
 end
 
-function dofile(path)
-  local chunk, message = loadfile(path)
+function G.loadfile(path, mode, ...)
+  if path == nil then return load(ned.source_of(host("read_stdin", "a") or ""), "=stdin", mode, ...) end
+  if type(path) ~= "string" then ned.fail("bad argument #1 to 'loadfile' (string expected, got %s)", type(path)) end
+  local text, message = read_file(path)
+  if not text then return nil, "cannot open " .. message end
+  return load(ned.source_of(text), "@" .. path, mode, ...)
+end
+
+function G.dofile(path)
+  local chunk, message = G.loadfile(path)
   -- A syntax error names its own line; a file that cannot be opened gets that of the call.
   if not chunk then
     if message:find("^cannot open ") then ned.fail("%s", message) end
@@ -225,7 +250,7 @@ package.searchers = {
   function(name)
     local file, tried = package.searchpath(name, package.path)
     if not file then return tried end
-    local chunk, message = loadfile(file)
+    local chunk, message = G.loadfile(file)
     if not chunk then error("error loading module '" .. name .. "' from file '" .. file .. "':\n\t" .. message, 0) end
     return chunk, file
   end,

@@ -91,6 +91,7 @@ local function named_capabilities(caps, values, functions)
   table.sort(names)
   for _, name in ipairs(names) do
     local value = evaluate(caps[name], caps)
+    if name == "" or not ned.is_utf8(name) then ned.fail("Cannot name a capability %q as names are UTF-8 text of 1 to %d bytes", name, MAX_NAME) end
     if #name > MAX_NAME + 1 then ned.fail("Capability name '%s' too long (at most %d characters)", name, MAX_NAME) end
     if ned.is_cap(value) then
       local stored = name:sub(1, MAX_NAME)
@@ -120,6 +121,9 @@ local function command_line(...)
         ned.fail("Cannot set environment variable %s as its value must be a string or a number: it is a %s", key, kind)
       end
       environment[key] = tostring(value)
+      if not (ned.is_utf8(key) and ned.is_utf8(environment[key])) then
+        ned.fail("Cannot set environment variable %q as name and value must be UTF-8 text", key)
+      end
     end
     given.n = given.n - 1
   end
@@ -127,7 +131,11 @@ local function command_line(...)
   for i = 1, given.n do
     local value = given[i]
     local kind = type(value)
-    if kind == "string" or kind == "number" then argv[#argv + 1] = tostring(value)
+    if kind == "string" or kind == "number" then
+      argv[#argv + 1] = tostring(value)
+      if not ned.is_utf8(argv[#argv]) then
+        ned.fail("bad argument #%d to 'start' (the string must be UTF-8 text: current value is %q)", i + 1, value)
+      end
     elseif kind == "table" then
       ned.fail("bad argument #%d to 'start' (string expected, got table; the table of environment variables is the last argument)", i + 1)
     elseif kind ~= "nil" then
@@ -182,7 +190,7 @@ end
 function ned.prepare(id)
   local ok, list = xpcall(named_capabilities, ned.describe_error, launches[id] or {}, false, true)
   if ok then host("prepared", list)
-  else host("prepared", {}, list.text) end
+  else host("prepared", {}, ned.error_text(list)) end
 end
 
 -- The task will not be started again.
