@@ -80,6 +80,8 @@ export class Script {
   readonly #reaped = new WeakSet<Task>();
   /** Commands or exit handlers can start tasks when the script has ended. */
   #goesOn = false;
+  /** Factories like L4.Env.factory that the script made, by their handles. */
+  readonly #kernelFactories = new Set<number>();
   #evaluation: Evaluation | undefined;
   /** Why the evaluation cannot succeed now, but may later. */
   #notYet: string | undefined;
@@ -122,6 +124,7 @@ export class Script {
       return [];
     },
     release: ([handle]) => {
+      this.#kernelFactories.delete(number(handle));
       this.#context.references.drop(number(handle));
       return [];
     },
@@ -265,7 +268,7 @@ export class Script {
   async #create([handle, proto, args, where]: Args): Promise<LuaValue> {
     const factory = this.#cap(handle);
     const type = number(proto);
-    if (sameObject(factory, this.#context.env.get('factory')))
+    if (sameObject(factory, this.#context.env.get('factory')) || this.#kernelFactories.has(number(handle)))
       return this.#createKernelObject(type, text(where));
     if (type === PROTO.SIGMA0 && sameObject(factory, this.#context.env.get('sigma0')))
       return this.#handle(factory);
@@ -296,16 +299,26 @@ export class Script {
     return this.#context.references.handleFor(cap);
   }
 
-  #createKernelObject(type: number, site: string): LuaValue {
+  async #createKernelObject(type: number, site: string): Promise<LuaValue> {
+    if (type === PROTO.FACTORY) return this.#createKernelFactory();
     if (type !== PROTO.IPC_GATE) {
       throw new L4Error(
         'ENODEV',
-        `Cannot create a kernel object of type ${type} as L4.Env.factory makes channels here (L4.Proto.Ipc_gate); memory, namespaces and logs come from L4.Env.user_factory`,
+        `Cannot create a kernel object of type ${type} as L4.Env.factory makes channels here (L4.Proto.Ipc_gate) and factories of them; memory, namespaces and logs come from L4.Env.user_factory`,
       );
     }
     const end = this.#context.newGate();
     this.#context.channels.add(end, site);
     return this.#handle(rootCapability(end));
+  }
+
+  /** Another one like L4.Env.factory. Its quota of kernel memory limits nothing: there is no such memory. */
+  async #createKernelFactory(): Promise<LuaValue> {
+    const memAlloc = this.#context.env.get('mem_alloc') as Capability;
+    const object = await this.#createAt(memAlloc, { type: PROTO.RM, arguments: [] });
+    const handle = this.#handle(object as Capability);
+    this.#kernelFactories.add(handle);
+    return handle;
   }
 
   #argument(value: { [key: string]: LuaValue }): m.IFactoryArgument {

@@ -25,7 +25,7 @@ local KNOWN = {
     return "if this is L4.Env." .. name .. ": ned was not given such a capability; it has " .. env_names()
   end },
   { "attempt to call a nil value %(method 'create'%)", "the object is no factory: its server offers no create()" },
-  { "attempt to call a nil value %(method '(%w+)'%)", function(name)
+  { "attempt to call a nil value %(method '([%w_]+)'%)", function(name)
     return "the object on the left has no method '" .. name .. "'"
   end },
   { "'[})]' expected", "a comma or semicolon may be missing between two entries" },
