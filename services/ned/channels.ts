@@ -33,9 +33,9 @@ export interface Channel {
   readonly site: string;
   /** The script's variable, once known. */
   name: string | undefined;
-  /** Tasks that were given the server end, oldest first. */
+  /** Tasks that were given the server end, oldest first; of ended ones the newest when there is no other. */
   readonly servers: ChannelServer[];
-  /** Tasks that were given the channel itself, and under which name. */
+  /** Running tasks that were given the channel itself, and under which name. */
   readonly clients: { readonly task: ChannelServer; readonly name: string }[];
   /** Served by ned itself (L4.server_loop). */
   own: boolean;
@@ -95,20 +95,19 @@ export class Channels {
   addServer(gate: string, server: ChannelServer): void {
     const channel = this.#channels.get(gate);
     if (!channel) return;
-    // A task that is started anew is the newest again.
-    channel.servers.splice(
-      0,
-      channel.servers.length,
-      ...channel.servers.filter((other) => other !== server),
-      server,
-    );
+    // A task that is started anew is the newest again; ended ones matter as long as nobody has come after them.
+    const others = channel.servers.filter((other) => other !== server && other.running);
+    channel.servers.splice(0, channel.servers.length, ...others, server);
     rmSync(`${gatePath(this.#runDir, gate)}.dead`, { force: true });
   }
 
   /** A task is about to start with the channel of this gate as the capability `name`. */
   addClient(gate: string, task: ChannelServer, name: string): void {
     const clients = this.#channels.get(gate)?.clients;
-    if (!clients?.some((other) => other.task === task && other.name === name)) clients?.push({ task, name });
+    const others = clients?.filter(
+      (other) => other.task.running && (other.task !== task || other.name !== name),
+    );
+    clients?.splice(0, clients.length, ...(others ?? []), { task, name });
   }
 
   /**

@@ -145,6 +145,10 @@ export class Script {
       return true;
     },
     start: ([request]) => this.#start(fields(request)),
+    task_release: ([id]) => {
+      this.#context.tasks.release(text(id));
+      return [];
+    },
     task_state: ([id]) => this.#task(id)?.state,
     task_exit_code: ([id]) => this.#task(id)?.exitCode,
     task_kill: ([id]) => this.#kill(id),

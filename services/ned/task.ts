@@ -58,6 +58,8 @@ export class Task {
   dormant = false;
   /** Its end has been recorded and everybody has been told. */
   settled = false;
+  /** The script has no object of it any more. */
+  released = false;
   /** Set when ned itself starts it again. */
   restarts: Restarts | undefined;
   #resolveEnded: () => void = () => {};

@@ -10,6 +10,9 @@ import { Watchers } from './watchers.ts';
 /** Time between SIGTERM and SIGKILL at the end of the lab. */
 const GRACE_MS = 1200;
 
+/** Ended tasks that nobody asks for any more are shown (`l4lab ps`) until there are more of them than this. */
+const MAX_ENDED = 100;
+
 /** How the script and tasks start tasks: as processes (Tasks), or for components to become them (Launches). */
 export interface Starter {
   start(request: TaskRequest): Promise<Task>;
@@ -31,7 +34,7 @@ export class Tasks implements Starter {
     });
   }
 
-  /** All tasks of the lab in the order of their starts, ended ones included. */
+  /** All tasks of the lab in the order of their starts; of ended ones that nobody asks for the last hundred. */
   get all(): readonly Task[] {
     return this.#tasks;
   }
@@ -53,6 +56,7 @@ export class Tasks implements Starter {
   /** Starts a task. Throws L4Error when a server of one of its objects does not answer. */
   async start(request: TaskRequest): Promise<Task> {
     if (this.#stopping) throw new L4Error('EIPC_CANCELED', 'Cannot start a task as the lab is ending');
+    this.#forgetOldest();
     const taken = new Set(this.#tasks.filter(({ running }) => running).map(({ name }) => name));
     const task = this.create(
       freeName(nameOf(request), (name) => taken.has(name)),
@@ -67,6 +71,22 @@ export class Tasks implements Starter {
     const task = new Task(name, request, id);
     this.#tasks.push(task);
     return task;
+  }
+
+  /** The script has no object of that task any more. */
+  release(id: string): void {
+    const task = this.#tasks.find((other) => other.id === id);
+    if (task) task.released = true;
+  }
+
+  /** A lab may start tasks as long as it lives. */
+  #forgetOldest(): void {
+    const running = new Set(this.#tasks.filter((task) => task.running).map(({ id }) => id));
+    const idle = this.#tasks.filter(
+      ({ settled, released, startedBy }) =>
+        settled && (startedBy === undefined ? released : !running.has(startedBy)),
+    );
+    for (const task of idle.slice(0, -MAX_ENDED)) this.forget(task);
   }
 
   /** Drops a task that will never run (again). */

@@ -23,7 +23,7 @@ interface Request {
 export type Operations = (operation: string, args: LuaValue[]) => Promise<LuaValue[]> | LuaValue[];
 
 /** Operations without a result: the worker goes on at once. Called by finalizers, maybe many at a time. */
-const ONE_WAY = new Set(['release']);
+const ONE_WAY = new Set(['release', 'task_release']);
 
 /** The worker's side. */
 export class BlockingHost implements Host {

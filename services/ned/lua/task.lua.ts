@@ -6,6 +6,7 @@ local host = ned.host
 local Task = { __name = "L4::Task", __metatable = "L4::Task" }
 local methods = {}
 local ids = setmetatable({}, { __mode = "k" })
+-- By id: a function until it has run, then true as long as the script has the task object.
 local handlers = {}
 
 local function check(task, method)
@@ -62,5 +63,10 @@ Task.__index = methods
 Task.__eq = function(a, b) return ids[a] == ids[b] end
 Task.__lt = function(a, b) return ids[a] < ids[b] end
 Task.__le = function(a, b) return ids[a] <= ids[b] end
+Task.__gc = function(task)
+  local id = ids[task]
+  if handlers[id] == true then handlers[id] = nil end
+  host("task_release", id)
+end
 Task.__tostring = function(task) return "L4::Task[" .. ids[task] .. "]" end
 `;
