@@ -11,6 +11,7 @@ import { randomBytes } from 'node:crypto';
 import type { Memory } from '#common/memory';
 import { formatIpv4 } from '#common/wire/ipv4';
 import { type Ffi, loadLwip } from './ffi.ts';
+import { collectRarely } from './garbage.ts';
 import { IP_ADDR, PBUF } from './layout.ts';
 import { selfTest } from './self_test.ts';
 import { StackTimers } from './timers.ts';
@@ -120,6 +121,7 @@ export class Stack {
   }
 
   private constructor(memory: NativeMemory) {
+    collectRarely();
     this.memory = memory;
     this.ffi = loadLwip();
     this.bytes = Buffer.from(memory.buffer);
