@@ -22,6 +22,20 @@ export function validatorsOf({ size, modified }: { size: number; modified: numbe
   };
 }
 
+/**
+ * True when the client wants another version than this: 412. If-Match comes before If-Unmodified-Since [RFC 9110 §13.2.2];
+ * a weak tag matches nothing [RFC 9110 §13.1.1].
+ */
+export function isOtherVersion(headers: IncomingHttpHeaders, { etag, modified }: Validators): boolean {
+  const tags = headers['if-match'];
+  if (tags !== undefined) {
+    const list = tags.split(',').map((tag) => tag.trim());
+    return tags.trim() !== '*' && (etag === undefined || !list.includes(etag));
+  }
+  const since = Date.parse(headers['if-unmodified-since'] ?? '');
+  return modified !== undefined && !Number.isNaN(since) && modified > since;
+}
+
 /** True when the client has it already: 304. If-None-Match comes before If-Modified-Since [RFC 9110 §13.2.2]. */
 export function isNotModified(headers: IncomingHttpHeaders, { etag, modified }: Validators): boolean {
   const tags = headers['if-none-match'];

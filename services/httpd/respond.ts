@@ -4,7 +4,7 @@ import { STATUS_CODES } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { toL4Error } from '#common/ipc/errors';
-import { isNotModified, type Range, requestedRange, validatorsOf } from './conditions.ts';
+import { isNotModified, isOtherVersion, type Range, requestedRange, validatorsOf } from './conditions.ts';
 import { escapeHtml, listingPage } from './listing.ts';
 import { mediaType } from './media_types.ts';
 import type { Site, SiteFile } from './site.ts';
@@ -46,6 +46,8 @@ function describe(err: unknown): string {
 
 async function answerRequest(site: Site, exchange: Exchange): Promise<void> {
   const { request } = exchange;
+  const host = hostProblem(request);
+  if (host !== undefined) return exchange.problem(400, host, { Connection: 'close' });
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     // Its body is not read: the connection cannot be used again.
     return exchange.problem(405, 'the method must be GET or HEAD', {
@@ -67,6 +69,13 @@ async function answerRequest(site: Site, exchange: Exchange): Promise<void> {
   return exchange.page(200, listingPage(`/${shown}`, await found.list()));
 }
 
+/** [RFC 9112 §3.2] */
+function hostProblem({ httpVersionMinor, rawHeaders }: IncomingMessage): string | undefined {
+  const hosts = rawHeaders.filter((name, n) => n % 2 === 0 && name.toLowerCase() === 'host').length;
+  if (hosts > 1) return 'there must be one Host';
+  return hosts === 0 && httpVersionMinor > 0 ? 'there must be a Host' : undefined;
+}
+
 class Exchange {
   readonly request: IncomingMessage;
   readonly #response: ServerResponse;
@@ -86,6 +95,8 @@ class Exchange {
     if (validators.etag !== undefined) common.ETag = validators.etag;
     if (validators.modified !== undefined)
       common['Last-Modified'] = new Date(validators.modified).toUTCString();
+    if (isOtherVersion(headers, validators))
+      return this.problem(412, 'this is another version than the one that was asked for');
     if (isNotModified(headers, validators)) return this.#send(304, common);
     const range = method === 'GET' ? requestedRange(headers, size, validators) : undefined;
     if (range === 'unsatisfiable') {
@@ -125,6 +136,8 @@ class Exchange {
     const response = this.#response;
     const answer = this.#answer;
     answer.status = status;
+    // Node reads no further request behind one that asks for another protocol.
+    if (this.request.headers.upgrade !== undefined) response.setHeader('Connection', 'close');
     response.writeHead(status, headers);
     if (body === undefined || this.request.method === 'HEAD') {
       response.end();

@@ -209,9 +209,16 @@ describe('conditions', () => {
     ['If-Modified-Since: Sat, 05 Sep 2026 10:12:29 GMT', 200],
     ['If-Modified-Since: yesterday', 200],
     [`If-None-Match: "x"\r\nIf-Modified-Since: ${LAST_MODIFIED}`, 200],
+    [`If-Match: "x", "5-${MODIFIED.toString(16)}"`, 200],
+    ['If-Match: *', 200],
+    ['If-Match: "x"', 412],
+    [`If-Match: W/"5-${MODIFIED.toString(16)}"`, 412],
+    [`If-Unmodified-Since: ${LAST_MODIFIED}`, 200],
+    ['If-Unmodified-Since: Sat, 05 Sep 2026 10:12:29 GMT', 412],
+    ['If-Match: *\r\nIf-Unmodified-Since: Sat, 05 Sep 2026 10:12:29 GMT', 200],
   ])('%s gives %i', async (headers, status) => {
     const response = await get('/a%20b.txt', `${headers}\r\n`);
-    expect([statusOf(response), bodyOf(response)]).toEqual([status, status === 304 ? '' : 'blank']);
+    expect([statusOf(response), bodyOf(response) === 'blank']).toEqual([status, status === 200]);
   });
 
   it('never match a file whose age nobody knows', async () => {
@@ -230,6 +237,31 @@ describe('connections', () => {
     const text = await raw(`${one}${one}GET /index.html HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
     expect(text.split('HTTP/1.1 200 OK').length - 1).toBe(3);
     expect(lines).toHaveLength(3);
+  });
+
+  it('end behind a request for another protocol, which is answered as any other', async () => {
+    const upgrade = 'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n';
+    const response = await raw(`GET /a%20b.txt HTTP/1.1\r\nHost: a\r\n${upgrade}\r\n`);
+    expect([statusOf(response), header(response, 'connection'), bodyOf(response)]).toEqual([
+      200,
+      'close',
+      'blank',
+    ]);
+  });
+
+  it('need one Host for each request of HTTP/1.1; what is refused is in the log', async () => {
+    const ask = (headers: string, version = '1.1') =>
+      raw(`GET /index.html HTTP/${version}\r\n${headers}\r\n`);
+    expect(statusOf(await ask('Connection: close\r\n'))).toBe(400);
+    expect(statusOf(await ask('Host: a\r\nhost: b\r\n'))).toBe(400);
+    expect(statusOf(await ask('Host: a\r\nExpect: nonsense\r\nConnection: close\r\n'))).toBe(200);
+    expect(statusOf(await ask('', '1.0'))).toBe(200);
+    expect(lines.map((line) => line.replace(/.*" /, '').replace(/ \d+ \(/, ' ('))).toEqual([
+      '400 (there must be a Host)',
+      '400 (there must be one Host)',
+      '200 12',
+      '200 12',
+    ]);
   });
 
   it('may be many at the same time', async () => {

@@ -56,6 +56,8 @@ export class HttpServer {
         requestTimeout: headersMs,
         keepAliveTimeout: keepAliveMs,
         connectionsCheckingInterval: checkMs,
+        // We look ourselves: what is wrong with a request belongs into the log.
+        requireHostHeader: false,
       },
       (request, response) => void this.#answer(request, response),
     );
@@ -64,6 +66,8 @@ export class HttpServer {
     this.#server.maxHeadersCount = MAX_HEADERS;
     this.#server.maxRequestsPerSocket = MAX_REQUESTS;
     this.#server.timeout = idleMs;
+    // An expectation that nobody knows may be passed over [RFC 9110 §10.1.1].
+    this.#server.on('checkExpectation', (request, response) => void this.#answer(request, response));
     this.#server.on('clientError', (err, socket) => this.#refuse(err, socket));
     // Node starts to look at the clock of its connections when its server listens; ours does so elsewhere.
     this.#server.emit('listening');
