@@ -14,6 +14,7 @@ const record: LogRecord = {
 it('formatLog() cuts or pads the tag to eight characters and marks continued lines', () => {
   expect(formatLog(record, false)).toBe('l4vio_sw| Hello');
   expect(formatLog({ ...record, tag: 'io', continued: true }, false)).toBe('io      : Hello');
+  expect(formatLog({ ...record, tag: 'a\n\u001b[2J' }, false)).toBe('a??[2J  | Hello');
 });
 
 it('formatLog() colours the line; colour 0 is none, 8 and above bright', () => {

@@ -38,7 +38,11 @@ export function colorNumber(word: string): number {
 
 /** The printed form of a record, without line end. */
 export function formatLog(record: LogRecord, colored: boolean): string {
-  const tag = record.tag.slice(0, TAG_WIDTH).padEnd(TAG_WIDTH);
+  // Tags come from tasks too: they must not end the line or move the cursor.
+  const tag = record.tag
+    .slice(0, TAG_WIDTH)
+    .replace(/\p{Cc}/gu, '?')
+    .padEnd(TAG_WIDTH);
   const text = `${tag}${record.continued ? ': ' : '| '}${record.text}`;
   if (!colored || record.color === 0) return text;
   const bright = record.color >= 8 ? '01;' : '';
