@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { LogRecord } from '#common/obs/log_record';
-import { LineSplitter, LogSink } from './log.ts';
+import { LineSplitter, LogSink, LogTags } from './log.ts';
 
 describe('LineSplitter', () => {
   let records: LogRecord[];
@@ -59,4 +59,22 @@ describe('LineSplitter', () => {
     expect(records).toHaveLength(3);
     expect(records.every(({ text }) => text.length === 65_536)).toBe(true);
   });
+
+  it('cuts a long line that comes at once, and no character in two', async () => {
+    const line = `${'x'.repeat(65_535)}\u{1f427}y`;
+    await splitter.push(`${line}\nnext\n`);
+    expect(records.map(({ text, continued }) => [text.length, continued])).toEqual([
+      [65_535, false],
+      [3, true],
+      [4, false],
+    ]);
+    expect(records.map(({ text }) => text).join('')).toBe(`${line}next`);
+  });
+});
+
+it('LogTags.get() knows the objects of one gate from those of another', () => {
+  const tags = new LogTags(new LogSink({ write: async () => {} }));
+  const cap = (gate: string) => ({ gate, object: 7, masks: [], proof: new Uint8Array(16) });
+  tags.set(cap('a'), { tag: 'x', color: 1 });
+  expect([tags.get(cap('a')), tags.get(cap('b'))]).toEqual([{ tag: 'x', color: 1 }, undefined]);
 });

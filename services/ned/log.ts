@@ -6,6 +6,7 @@ import { StringDecoder } from 'node:string_decoder';
 import type { Capability } from '#common/ipc/capability';
 import type { LogRecord } from '#common/obs/log_record';
 import type { Output } from '#common/task/env';
+import { keyOf } from './references.ts';
 
 /** How the lines of a log look. */
 export interface LogStyle {
@@ -56,13 +57,27 @@ export class LineSplitter {
         : this.#decoder.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
     const lines = this.#rest.split('\n');
     this.#rest = lines.pop() ?? '';
-    const written = lines.map((line) => this.#emit(line.endsWith('\r') ? line.slice(0, -1) : line, false));
-    while (this.#rest.length >= MAX_LINE_CHARS) {
-      written.push(this.#emit(this.#rest.slice(0, MAX_LINE_CHARS), true));
-      this.#rest = this.#rest.slice(MAX_LINE_CHARS);
+    const written: Promise<void>[] = [];
+    for (const line of lines) {
+      const end = this.#cut(line.endsWith('\r') ? line.slice(0, -1) : line, written);
+      written.push(this.#emit(end, false));
     }
+    this.#rest = this.#cut(this.#rest, written);
     if (this.#rest !== '') this.#timer = setTimeout(() => void this.flush(), PARTIAL_MS);
     await Promise.all(written);
+  }
+
+  /** Shows what is too long for one record; returns the rest. */
+  #cut(line: string, written: Promise<void>[]): string {
+    let from = 0;
+    while (line.length - from >= MAX_LINE_CHARS) {
+      let to = from + MAX_LINE_CHARS;
+      // Not between the halves of a character above U+FFFF.
+      if ((line.charCodeAt(to - 1) & 0xfc00) === 0xd800) to -= 1;
+      written.push(this.#emit(line.slice(from, to), true));
+      from = to;
+    }
+    return from === 0 ? line : line.slice(from);
   }
 
   /** Shows the beginning of a line; what follows is marked as its continuation. */
@@ -92,23 +107,24 @@ export class LineSplitter {
 /** Log objects that scripts created, and what is written to them through the capability. */
 export class LogTags {
   readonly #sink: LogSink;
-  readonly #styles = new Map<number, LogStyle>();
+  /** By gate and object: other servers have objects of the same numbers. */
+  readonly #styles = new Map<string, LogStyle>();
 
   constructor(sink: LogSink) {
     this.#sink = sink;
   }
 
   set(cap: Capability, style: LogStyle): void {
-    this.#styles.set(cap.object, style);
+    this.#styles.set(keyOf(cap), style);
   }
 
   delete(cap: Capability): void {
-    this.#styles.delete(cap.object);
+    this.#styles.delete(keyOf(cap));
   }
 
   /** The style of a log object; undefined for any other capability. */
   get(cap: Capability): LogStyle | undefined {
-    return this.#styles.get(cap.object);
+    return this.#styles.get(keyOf(cap));
   }
 
   /** Resolves when there is room for more. */

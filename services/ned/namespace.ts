@@ -21,20 +21,23 @@ export interface NamespaceContext {
 
 /** Makes an empty namespace, held by `holder`; its entries are held by ned as long as it lives. */
 export function createNamespace(context: NamespaceContext, holder: string): Capability {
-  const entries = new Map<string, Capability>();
+  const entries = new Entries();
   return context.gate.export([bind(Namespace, handlers(entries, context))], {
     holder,
     id: context.newId?.(holder),
     onGone: () => {
+      entries.gone = true;
       for (const cap of entries.values()) context.references.release(cap);
     },
   });
 }
 
-function handlers(
-  entries: Map<string, Capability>,
-  { ipc, references }: NamespaceContext,
-): Handlers<typeof Namespace> {
+class Entries extends Map<string, Capability> {
+  /** Nobody holds the namespace any more. */
+  gone = false;
+}
+
+function handlers(entries: Entries, { ipc, references }: NamespaceContext): Handlers<typeof Namespace> {
   return {
     query: async ({ name }, { task, signal }) => {
       if (name.length > MAX_PATH) {
@@ -66,6 +69,10 @@ function handlers(
       }
       const added = (capability ?? undefined) as Capability | undefined;
       if (added) await references.acquire(added);
+      if (entries.gone) {
+        if (added) references.release(added);
+        return {};
+      }
       const old = entries.get(name);
       if (added) entries.set(name, added);
       else entries.delete(name);

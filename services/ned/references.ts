@@ -12,7 +12,8 @@ import { Meta } from '../../proto/gen/services.js';
 /** Telling a server about holders must not block ned for long. */
 const META_DEADLINE_MS = 2000;
 
-const keyOf = ({ gate, object }: Pick<Capability, 'gate' | 'object'>): string => `${gate}/${object}`;
+/** Names one object of one gate, whatever the rights. */
+export const keyOf = ({ gate, object }: Pick<Capability, 'gate' | 'object'>): string => `${gate}/${object}`;
 
 export class References {
   readonly #ipc: Ipc;

@@ -27,6 +27,12 @@ describe('Rom', () => {
   });
   afterEach(() => rmSync(base, { recursive: true, force: true }));
 
+  it('goes on when a directory has been taken away', () => {
+    rmSync(join(base, 'a'), { recursive: true });
+    expect(rom.list()).toEqual(['curl', 'io', 'x.cfg', 'y.cfg']);
+    expect(rom.lookup('x.cfg')).toEqual({ path: join(base, 'b', 'x.cfg') });
+  });
+
   it('lookup() takes the first directory that has the file', () => {
     expect(rom.lookup('x.cfg')).toEqual({ path: join(base, 'a', 'x.cfg') });
     expect(rom.lookup('y.cfg')).toEqual({ path: join(base, 'b', 'y.cfg') });

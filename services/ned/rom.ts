@@ -5,7 +5,7 @@
  * A directory with the boot modules of a real L4Re system may hold ELF files named `io` or `curl`: those cannot run
  * here, so the program of l4lab is taken.
  */
-import { closeSync, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
+import { closeSync, type Dirent, openSync, readdirSync, readSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Capability, RIGHT_R } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
@@ -59,10 +59,7 @@ export class Rom {
   /** Names of all files at the top of the directories and of all programs, sorted. */
   list(): string[] {
     const names = new Set(this.#builtins);
-    for (const dir of this.#dirs) {
-      for (const entry of readdirSync(dir, { withFileTypes: true }))
-        if (!entry.isDirectory()) names.add(entry.name);
-    }
+    for (const entry of this.#dirs.flatMap(entriesOf)) if (!entry.isDirectory()) names.add(entry.name);
     return [...names].sort();
   }
 
@@ -92,7 +89,7 @@ export class Rom {
       .filter((path) => isPlain(name) && statIfThere(path)?.isDirectory());
     if (found.length === 0) return undefined;
     const names = found
-      .flatMap((path) => readdirSync(path, { withFileTypes: true }))
+      .flatMap(entriesOf)
       .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
     return [...new Set(names)].sort();
   }
@@ -162,6 +159,15 @@ function statIfThere(path: string): Stats | undefined {
   } catch (err) {
     if (NOT_THERE.has((err as NodeJS.ErrnoException).code ?? '')) return undefined;
     throw err;
+  }
+}
+
+/** None when the directory has been taken away meanwhile, or cannot be read. */
+function entriesOf(dir: string): Dirent[] {
+  try {
+    return readdirSync(dir, { withFileTypes: true });
+  } catch {
+    return [];
   }
 }
 
