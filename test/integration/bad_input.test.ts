@@ -151,6 +151,7 @@ it('create() says what is wrong with its arguments', async () => {
 ld:start({ caps = { svr = vswitch:svr() } }, "rom/l4vio_switch")
 local function try(...)
   local ok, err = pcall(vswitch.create, vswitch, ...)
+  if ok then kept = err end
   print(ok and "created" or tostring(err.msg or err))
 end
 try(0, "mac=02:00:00:00:00:01", "name=first")
@@ -183,7 +184,7 @@ vswitch:create(0, "ds-max=0")`,
   for (const [n, text] of wanted.entries())
     expect(lines[n]).toMatch(new RegExp(text.replace(/[()#]/g, '\\$&')));
   expect(output).toMatch(
-    /lua error: rom\/net.cfg:13: runtime error Invalid argument \(-22\): Bad parameter 'ds-max='/,
+    /lua error: rom\/net.cfg:14: runtime error Invalid argument \(-22\): Bad parameter 'ds-max='/,
   );
   expect(status).toBe(1);
 });
