@@ -1,14 +1,17 @@
-import { readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import koffi from 'koffi';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Memory } from '#common/memory';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { Arena } from './arena.ts';
 import { Doorbells } from './doorbell.ts';
 import { IrqReceiver, IrqSource } from './irq.ts';
+import { Lifeline, LifelineWatch } from './lifeline.ts';
 import { MMIO_BYTES, MmioClient, MmioServer } from './mmio.ts';
 import { Pump } from './pump.ts';
+import { randomName } from './run_dir.ts';
 
 let dir: TestRunDir;
 let arena: Arena;
@@ -47,6 +50,43 @@ describe('Doorbell', () => {
     const file = 'f'.repeat(32);
     writeFileSync(join(dir.path, 'b', file), '');
     expect(() => doorbells.open(file)).toThrow('is not a FIFO');
+  });
+});
+
+describe('a FIFO that its other side has made larger and filled', () => {
+  const F_SETPIPE_SZ = 1031;
+  const MIB = 2 ** 20;
+  const fcntl = koffi.load('libc.so.6').func('int fcntl(int, int, int)');
+
+  function fill(name: string): void {
+    const fd = openSync(join(dir.path, 'b', name), constants.O_RDWR | constants.O_NONBLOCK);
+    expect(fcntl(fd, F_SETPIPE_SZ, MIB)).toBe(MIB);
+    expect(writeSync(fd, new Uint8Array(MIB))).toBe(MIB);
+    closeSync(fd);
+  }
+
+  it('keeps the event loop of a doorbell for 64 KiB at a time: others have their turn in between', async () => {
+    const bell = doorbells.create();
+    fill(bell.name);
+    let rings = 0;
+    bell.listen(() => {
+      rings += 1;
+    });
+    await expect.poll(() => rings).toBe(16);
+    bell.close();
+  });
+
+  it('keeps nobody who looks whether its holder lives, and does not hide the end', async () => {
+    const name = randomName();
+    const lifeline = new Lifeline(dir.path, name);
+    let ended = 0;
+    const watch = new LifelineWatch(dir.path, name, () => {
+      ended += 1;
+    });
+    fill(name);
+    lifeline.close();
+    expect([watch.check(), ended]).toEqual([true, 0]);
+    await expect.poll(() => ended).toBe(1);
   });
 });
 

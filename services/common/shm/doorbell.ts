@@ -12,7 +12,6 @@ import { isRandomName, randomName } from './run_dir.ts';
 import { bindToProcess } from './sweep.ts';
 
 const ONE = Uint8Array.of(1);
-const DRAIN = new Uint8Array(64);
 
 /** The waiting end. */
 export class Doorbell {
@@ -32,18 +31,16 @@ export class Doorbell {
     bindToProcess(this.#fd);
   }
 
-  /** Calls `onRing` from the event loop after one or more rings; they are drained by then. Once per doorbell. */
+  /**
+   * Calls `onRing` from the event loop after one or more rings; they are drained by then, as many as a pipe holds: who rings
+   * for ever has us come back for more, after everybody else had a turn. Once per doorbell.
+   */
   listen(onRing: () => void): void {
     this.#watch = libc.watchReadable(this.#fd, () => {
       if (this.#closed) return;
-      this.drain();
+      libc.drainPipe(this.#fd);
       onRing();
     });
-  }
-
-  /** Forgets rings so far. */
-  drain(): void {
-    while (libc.tryRead(this.#fd, DRAIN) === DRAIN.length);
   }
 
   close(): void {

@@ -98,6 +98,17 @@ export function tryRead(fd: number, bytes: Uint8Array): number {
   return readC(fd, bytes, bytes.length) as number;
 }
 
+/** More than a pipe holds unless its writer has enlarged it. */
+const PIPE = new Uint8Array(64 * 1024);
+
+/**
+ * Takes what is in a FIFO, in one read(2): a writer that never stops keeps nobody here. Returns the number of bytes, 0 at its
+ * end, -1 when there are none.
+ */
+export function drainPipe(fd: number): number {
+  return readC(fd, PIPE, PIPE.length) as number;
+}
+
 /** Gives the core to another runnable process. About 0.5 us when there is none. */
 export function schedYield(): void {
   schedYieldC();

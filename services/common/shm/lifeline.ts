@@ -9,8 +9,6 @@ import * as libc from './libc.ts';
 import { isRandomName } from './run_dir.ts';
 import { bindToProcess } from './sweep.ts';
 
-const SOME_BYTES = new Uint8Array(64);
-
 function pathOf(runDir: string, name: string): string {
   if (!isRandomName(name)) throw new Error('Cannot use lifeline as its name must be 32 hex digits');
   return join(runDir, 'b', name);
@@ -54,11 +52,8 @@ export class EndWatch {
   /** True as long as the other process lives, stopped or not. About 1 us. */
   check(): boolean {
     if (this.#ended) return false;
-    let got: number;
-    do got = libc.tryRead(this.#fd, SOME_BYTES);
-    while (got > 0);
-    // 0 is end-of-file; nothing to read but a writer is -1 (EAGAIN).
-    if (got !== 0) return true;
+    // 0 is end-of-file; nothing to read but a writer is -1 (EAGAIN). Behind bytes the end is seen the next time.
+    if (libc.drainPipe(this.#fd) !== 0) return true;
     this.leave();
     this.#onEnd();
     return false;
