@@ -50,28 +50,15 @@ export class Arena extends Memory {
 
   /** Maps zeroed memory of this process only. Returns its offset, a multiple of 4096. */
   mapPrivate(size: number): number {
-    const length = pageRound(size);
-    const offset = this.#take(length);
-    this.#fix(offset, length, libc.PROT_READ | libc.PROT_WRITE, libc.MAP_PRIVATE | libc.MAP_ANONYMOUS, -1);
-    return offset;
+    const flags = libc.MAP_PRIVATE | libc.MAP_ANONYMOUS;
+    return this.#place(pageRound(size), libc.PROT_READ | libc.PROT_WRITE, flags, -1);
   }
 
   /** Maps the first `size` bytes of an open file, shared. Returns its offset. */
   mapFile(fd: number, size: number, writable: boolean): number {
     const length = pageRound(size);
-    const offset = this.#take(length);
-    try {
-      this.#fix(
-        offset,
-        length,
-        writable ? libc.PROT_READ | libc.PROT_WRITE : libc.PROT_READ,
-        libc.MAP_SHARED,
-        fd,
-      );
-    } catch (err) {
-      this.#give(offset, length);
-      throw err;
-    }
+    const prot = writable ? libc.PROT_READ | libc.PROT_WRITE : libc.PROT_READ;
+    const offset = this.#place(length, prot, libc.MAP_SHARED, fd);
     guard(this.address + offset, length);
     return offset;
   }
@@ -98,6 +85,18 @@ export class Arena extends Memory {
   /** Whether that happened to the mapping at `offset`, as `mapFile` has returned it. */
   isLost(offset: number): boolean {
     return isLost(this.address + offset);
+  }
+
+  /** Maps into a free range. */
+  #place(size: number, prot: number, flags: number, fd: number): number {
+    const offset = this.#take(size);
+    try {
+      this.#fix(offset, size, prot, flags, fd);
+      return offset;
+    } catch (err) {
+      this.#give(offset, size);
+      throw err;
+    }
   }
 
   #fix(offset: number, size: number, prot: number, flags: number, fd: number): void {

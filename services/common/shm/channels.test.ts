@@ -138,6 +138,13 @@ describe('Irq', () => {
     source.close();
   });
 
+  it('IrqReceiver leaves nothing behind when there is no room for its state', () => {
+    const full = new Arena(4096);
+    full.mapPrivate(4096);
+    expect(() => new IrqReceiver(dir.path, full, doorbells)).toThrow('no such free range');
+    expect([readdirSync(join(dir.path, 'm')), readdirSync(join(dir.path, 'b'))]).toEqual([[], []]);
+  });
+
   it('IrqSource refuses names from outside', () => {
     expect(() => new IrqSource(dir.path, arena, doorbells, { name: '../run.json' })).toThrow('32 hex digits');
     expect(() => new IrqSource(dir.path, arena, doorbells, { name: 'a'.repeat(32) })).toThrow(
@@ -287,6 +294,20 @@ describe('Pump', () => {
     await resting;
     expect(polls).toBeGreaterThan(2);
     pump.stop();
+  });
+
+  it('runs once when it is stopped and started again in between', async () => {
+    let polls = 0;
+    const pump = new Pump({ poll: () => polls++ < 0, arm: () => true, disarm: () => {} });
+    pump.start();
+    for (let n = 0; n < 10; n++) {
+      pump.stop();
+      pump.start();
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setImmediate(resolve));
+    pump.stop();
+    expect(polls).toBeLessThanOrEqual(2);
   });
 
   it('does not sleep when arm() finds work', async () => {

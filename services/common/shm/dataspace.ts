@@ -10,7 +10,7 @@ import { L4Error } from '#common/ipc/errors';
 import { type Arena, PAGE_SIZE, pageRound } from './arena.ts';
 import * as libc from './libc.ts';
 import { isRandomName, randomName } from './run_dir.ts';
-import { larger } from './space.ts';
+import { outOfSpace } from './space.ts';
 import { bindToProcess } from './sweep.ts';
 
 /** The message SharedMemory of ipc.proto. */
@@ -60,7 +60,7 @@ export class SharedMemories {
     } catch (err) {
       closeSync(fd);
       unlinkSync(path);
-      throw outOfSpace(err, bytes, this.#dir);
+      throw outOfSpace(err, `a dataspace of ${bytes} bytes`, this.#dir);
     }
   }
 
@@ -111,7 +111,7 @@ export class SharedMemories {
     try {
       return openSync(path, 'wx+', 0o600);
     } catch (err) {
-      throw outOfSpace(err, bytes, this.#dir);
+      throw outOfSpace(err, `a dataspace of ${bytes} bytes`, this.#dir);
     }
   }
 
@@ -161,17 +161,4 @@ function unlinkQuietly(path: string): void {
   } catch {
     // The launcher has removed the whole run directory already.
   }
-}
-
-function outOfSpace(err: unknown, bytes: number, dir: string): unknown {
-  if ((err as NodeJS.ErrnoException).code !== 'ENOSPC') return err;
-  const hint = `free some of it (l4lab stop, rm of unused files) or make it larger (${larger()})`;
-  return new L4Error(
-    'ENOMEM',
-    `Cannot create a dataspace of ${bytes} bytes as the file system of ${dir} is full: ${hint}`,
-    {
-      code: 'SHM_FULL',
-      cause: err,
-    },
-  );
 }

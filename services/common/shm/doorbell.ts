@@ -9,6 +9,7 @@ import { L4Error } from '#common/ipc/errors';
 import * as libc from './libc.ts';
 import { EndWatch, Lifeline } from './lifeline.ts';
 import { isRandomName, randomName } from './run_dir.ts';
+import { outOfSpace } from './space.ts';
 import { bindToProcess } from './sweep.ts';
 
 const ONE = Uint8Array.of(1);
@@ -26,8 +27,7 @@ export class Doorbell {
     this.name = name;
     this.#onClose = onClose;
     this.#path = join(dir, name);
-    libc.mkfifo(this.#path, 0o600);
-    this.#fd = openSync(this.#path, constants.O_RDWR | constants.O_NONBLOCK);
+    this.#fd = makeFifo(dir, this.#path);
     bindToProcess(this.#fd);
   }
 
@@ -54,6 +54,21 @@ export class Doorbell {
     } catch {
       // The run directory is gone already.
     }
+  }
+}
+
+/** Makes and opens a FIFO; what goes wrong leaves nothing behind. */
+function makeFifo(dir: string, path: string): number {
+  try {
+    libc.mkfifo(path, 0o600);
+  } catch (err) {
+    throw outOfSpace(err, 'a doorbell', dir);
+  }
+  try {
+    return openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+  } catch (err) {
+    unlinkSync(path);
+    throw err;
   }
 }
 

@@ -16,12 +16,28 @@ import { type Arena, PAGE_SIZE } from './arena.ts';
 import type { Bell, Doorbell, Doorbells } from './doorbell.ts';
 import * as libc from './libc.ts';
 import { isRandomName } from './run_dir.ts';
+import { outOfSpace } from './space.ts';
 
 const ASSERTED = 0;
 const MASKED = 1;
 const EDGES = 2;
 
-function mapState(runDir: string, arena: Arena, name: string, create: boolean): number {
+/** Makes the state record of a new interrupt object; what goes wrong leaves no file. */
+function makeState(path: string, arena: Arena): number {
+  const fd = openSync(path, 'wx+', 0o600);
+  try {
+    libc.fallocate(fd, PAGE_SIZE);
+    return arena.mapFile(fd, PAGE_SIZE, true);
+  } catch (err) {
+    unlinkSync(path);
+    throw err;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Maps the state record of a peer's interrupt object. Throws L4Error EINVAL when it is none. */
+function openState(runDir: string, arena: Arena, name: string): number {
   if (!isRandomName(name)) {
     throw new L4Error(
       'EINVAL',
@@ -30,16 +46,14 @@ function mapState(runDir: string, arena: Arena, name: string, create: boolean): 
   }
   let fd: number;
   try {
-    const theirs = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW;
-    fd = openSync(join(runDir, 'm', name), create ? 'wx+' : theirs, 0o600);
+    fd = openSync(join(runDir, 'm', name), constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW);
   } catch (cause) {
     throw new L4Error('EINVAL', `Cannot open interrupt ${name} as there is none of that name in this lab`, {
       cause,
     });
   }
   try {
-    if (create) libc.fallocate(fd, PAGE_SIZE);
-    else if (fstatSync(fd).size < PAGE_SIZE) {
+    if (fstatSync(fd).size < PAGE_SIZE) {
       throw new L4Error('EINVAL', `Cannot open interrupt ${name} as its state record is shorter than a page`);
     }
     return arena.mapFile(fd, PAGE_SIZE, true);
@@ -60,13 +74,19 @@ export class IrqReceiver {
   #onIrq: () => void = () => {};
   #closed = false;
 
+  /** Throws L4Error ENOMEM when /dev/shm or the arena is full. */
   constructor(runDir: string, arena: Arena, doorbells: Doorbells) {
     this.#bell = doorbells.create();
     this.ref = { name: this.#bell.name };
     this.#arena = arena;
-    this.#offset = mapState(runDir, arena, this.#bell.name, true);
-    this.#word = this.#offset >>> 2;
     this.#path = join(runDir, 'm', this.#bell.name);
+    try {
+      this.#offset = makeState(this.#path, arena);
+    } catch (err) {
+      this.#bell.close();
+      throw outOfSpace(err, 'an interrupt object', runDir);
+    }
+    this.#word = this.#offset >>> 2;
     Atomics.store(arena.i32, this.#word + MASKED, 1);
   }
 
@@ -120,7 +140,7 @@ export class IrqSource {
   constructor(runDir: string, arena: Arena, doorbells: Doorbells, ref: { name?: string | null }) {
     this.name = ref.name ?? '';
     this.#arena = arena;
-    this.#offset = mapState(runDir, arena, this.name, false);
+    this.#offset = openState(runDir, arena, this.name);
     this.#word = this.#offset >>> 2;
     try {
       this.#bell = doorbells.open(this.name);

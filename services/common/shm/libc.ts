@@ -93,11 +93,6 @@ export function tryWrite(fd: number, bytes: Uint8Array, length: number): number 
   return writeC(fd, bytes, length) as number;
 }
 
-/** read(2) that reports failure as -1. */
-export function tryRead(fd: number, bytes: Uint8Array): number {
-  return readC(fd, bytes, bytes.length) as number;
-}
-
 /** More than a pipe holds unless its writer has enlarged it. */
 const PIPE = new Uint8Array(64 * 1024);
 

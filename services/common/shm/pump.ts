@@ -34,6 +34,7 @@ export class Pump {
   #kicked = false;
   /** When the pump last had work; 0 while it has. */
   #idleSince = 0;
+  #next: NodeJS.Immediate | undefined;
 
   constructor(work: PumpWork, options: { spinMs?: number } = {}) {
     this.#work = work;
@@ -59,11 +60,12 @@ export class Pump {
 
   stop(): void {
     this.#state = 'stopped';
+    clearImmediate(this.#next);
   }
 
   #schedule(): void {
     this.#state = 'scheduled';
-    setImmediate(this.#turn);
+    this.#next = setImmediate(this.#turn);
   }
 
   readonly #turn = (): void => {
