@@ -22,6 +22,8 @@ import { Icu, L4virtio } from '../../../proto/gen/services.js';
  * take all addresses, so that no other could register anything.
  */
 const SHARE = 1 / 4;
+/** Calls that may wait for the end of a device: drivers that died have not taken back theirs, and nobody may hoard them. */
+const MAX_WATCHERS = 16;
 
 /** The parts of a task's environment that a device needs. */
 export interface DeviceEnv {
@@ -55,8 +57,8 @@ export class DeviceServer {
   /** Bytes of all dataspaces that the driver has registered. */
   #mapped = 0;
   #bell: Bell | undefined;
-  /** Drivers that wait for the device's end. */
-  readonly #watchers = new Set<() => void>();
+  /** Drivers that wait for the device's end, in the order in which they came. */
+  readonly #watchers = new Set<{ readonly end: () => void; readonly refuse: () => void }>();
 
   /** Throws L4Error ENOMEM when /dev/shm is full. */
   constructor(env: DeviceEnv, options: DeviceServerOptions) {
@@ -69,15 +71,19 @@ export class DeviceServer {
       onError: (reason) => options.onError?.(reason),
       interrupt: () => this.#bell?.ring(),
     });
-    this.#kick = env.doorbells.create();
+    try {
+      this.#kick = env.doorbells.create();
+    } catch (err) {
+      this.#page.close();
+      throw err;
+    }
     this.#kick.listen(() => options.onKick());
     this.bindings = [bind(L4virtio, this.#l4virtio()), bind(Icu, this.#icu())];
   }
 
   /** Stops the queues and gives the page, all registered memory and both doorbells back. Idempotent. */
   close(): void {
-    for (const tell of this.#watchers) tell();
-    this.#watchers.clear();
+    for (const watcher of this.#watchers) watcher.end();
     this.device.close();
     this.#page.close();
     this.#kick.close();
@@ -114,15 +120,26 @@ export class DeviceServer {
     };
   }
 
-  /** Resolves when the device is given up, or the driver does not want to know any more. */
+  /**
+   * Resolves when the device is given up, or the driver does not want to know any more. The call that waits longest is refused
+   * (ENOMEM) when there are too many.
+   */
   #untilClosed(signal: AbortSignal): Promise<Record<string, never>> {
-    return new Promise((resolve) => {
-      const tell = (): void => {
-        this.#watchers.delete(tell);
-        resolve({});
+    const { name } = this.device;
+    return new Promise((resolve, reject) => {
+      const over = () => this.#watchers.delete(watcher);
+      const watcher = {
+        end: () => over() && resolve({}),
+        refuse: () => {
+          const why = `at most ${MAX_WATCHERS} calls may wait for its end: a later one took the place`;
+          over();
+          reject(new L4Error('ENOMEM', `Cannot watch ${name} any longer as ${why}`));
+        },
       };
-      this.#watchers.add(tell);
-      signal.addEventListener('abort', tell, { once: true });
+      this.#watchers.add(watcher);
+      signal.addEventListener('abort', watcher.end, { once: true });
+      const [oldest] = this.#watchers;
+      if (this.#watchers.size > MAX_WATCHERS) oldest?.refuse();
     });
   }
 

@@ -163,6 +163,12 @@ describe('DriverClient and DeviceServer', () => {
     expect(server.device.queue(1)?.size).toBe(8);
   });
 
+  it('give memories that are registered at the same time addresses of their own', async () => {
+    client = await open(await serve({ dsMax: 3 }));
+    const made = await Promise.all([client.allocate(4096), client.allocate(8192), client.allocate(4096)]);
+    expect(made.map(({ address }) => address - 2 ** 21)).toEqual([0, 4096, 12288]);
+  });
+
   it('register memory of others, up to ds-max', async () => {
     const cap = await serve();
     client = await open(cap);
@@ -352,6 +358,41 @@ describe('DriverClient.start()', () => {
 });
 
 describe('DeviceServer', () => {
+  it('lets 16 calls wait for its end, and refuses the oldest for one more', async () => {
+    const device = guest.ipc.client(L4virtio, await serve());
+    const ends: unknown[] = [];
+    const watch = (n: number) =>
+      device.watch({}, { deadlineMs: 60_000 }).then(
+        () => ends.push([n, 'ended']),
+        ({ errno, message }) => ends.push([n, errno, message]),
+      );
+    const watches = Array.from({ length: 18 }, (_, n) => watch(n));
+    const why =
+      'Cannot watch port1 any longer as at most 16 calls may wait for its end: a later one took the place';
+    await vi.waitFor(() => expect(ends).toHaveLength(2));
+    expect(ends).toEqual([0, 1].map((n) => [n, 12, why]));
+    server.close();
+    await Promise.all(watches);
+    expect(ends.slice(2).sort()).toEqual(
+      watches
+        .slice(2)
+        .map((_, n) => [n + 2, 'ended'])
+        .sort(),
+    );
+  });
+
+  it('leaves no page behind when there is no room for its doorbell', async () => {
+    await serve();
+    const before = files();
+    const full = () => {
+      throw new Error('full');
+    };
+    const env = { ...host, doorbells: { create: full, open: full } };
+    const options = { deviceId: 1, features: OFFERED, queues: [], config: new Uint8Array(0), dsMax: 1 };
+    expect(() => new DeviceServer(env, { ...options, ...told })).toThrow('full');
+    expect(files()).toEqual(before);
+  });
+
   it('answers with the error numbers of L4virtio', async () => {
     const cap = await serve({ accepts: ({ size }) => size !== 8192 });
     const [device, icu] = [guest.ipc.client(L4virtio, cap), guest.ipc.client(Icu, cap)];

@@ -228,6 +228,38 @@ describe('DriverClient with reconnect', () => {
     await expect(driver.reset()).rejects.toThrow(message);
   });
 
+  it('opens no doorbell of the device any more once it is closed', async () => {
+    let closing = false;
+    let wasClosed = () => {};
+    const closed = new Promise<void>((resolve) => {
+      wasClosed = resolve;
+    });
+    const made = guest.ipc.client.bind(guest.ipc) as Ipc['client'];
+    vi.spyOn(guest.ipc, 'client').mockImplementation((service, to) => {
+      const client = made(service, to);
+      const { deviceNotificationIrq: ask } = client;
+      if (!ask) return client;
+      const closeFirst: typeof ask = async (request, options) => {
+        const reply = await ask(request, options);
+        if (!closing) return reply;
+        await driver.close();
+        setImmediate(wasClosed);
+        return reply;
+      };
+      return { ...client, deviceNotificationIrq: closeFirst };
+    });
+    const life = await Life.begin();
+    await bringUp();
+    const open = vi.spyOn(guest.doorbells, 'open');
+    closing = true;
+    life.die();
+    await isTold('onDown');
+    const second = await Life.begin();
+    await closed;
+    expect(second.device.device.status).toBe(3);
+    expect(open).not.toHaveBeenCalled();
+  });
+
   it('says nothing more once it is closed, and leaves nothing', async () => {
     const life = await Life.begin();
     await bringUp();
