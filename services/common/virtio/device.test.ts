@@ -83,6 +83,13 @@ describe('VirtioDevice.setStatus()', () => {
     expect(device.status).toBe(0);
   });
 
+  it('ignores bits that nobody has defined: they reset nothing', () => {
+    const { device, hooks, bringUp } = setup();
+    bringUp();
+    for (const bits of [0x10, 0x20, 0x100, 0x8000_0000]) device.setStatus(bits);
+    expect([device.status, device.running, hooks.onReset.mock.calls.length]).toEqual([0x0f, true, 0]);
+  });
+
   it.each([
     ['VERSION_1 is missing', [NET_F_MAC]],
     ['a bit was not offered', [NET_F_CSUM, F_VERSION_1]],

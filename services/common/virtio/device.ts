@@ -151,10 +151,10 @@ export class VirtioDevice {
     return this.#queues[index];
   }
 
-  /** Operation 0 of F4.3; never fails: a broken rule shows in the status. */
+  /** Operation 0 of F4.3; never fails: a broken rule shows in the status. Bits that nobody has defined change nothing. */
   setStatus(value: number): void {
     const wanted = value & KNOWN_STATUS;
-    if (wanted === 0) {
+    if (value === 0) {
       this.#reset(0);
     } else if (((wanted | this.#status) & STATUS_FAIL_BITS) !== 0) {
       this.#setStatus(this.#status | (wanted & STATUS_FAIL_BITS));
