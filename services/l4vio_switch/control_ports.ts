@@ -85,7 +85,8 @@ export class ControlPorts {
     try {
       return reply(port, await this.#run(port, own, program));
     } catch (err) {
-      this.#lan.destroyPort(port.number);
+      // The number may be somebody else's by now.
+      if (this.#own.get(port.number) === own) this.#lan.destroyPort(port.number);
       throw err;
     }
   }

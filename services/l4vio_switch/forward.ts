@@ -102,7 +102,6 @@ export class Forwarder extends Fabric {
   connect(port: number, endpoint: Endpoint, spec: ForwardSpec): void {
     const { rateIn, rateOut, storm, filter } = spec;
     this.vlans.configure(port, spec);
-    this.counters.reset(port);
     this.#limits.set(port, spec);
     this.#filters[port] = filter ?? [];
     this.#switchOn(this.#ingress, port, RATED, rateIn !== undefined);
@@ -198,6 +197,10 @@ export class Forwarder extends Fabric {
     this.counters.received(from, frame.length);
     this.#taps[from]?.frame(from, INBOUND, frame, TAG_KEEP, frame.tci, reason);
     this.counters.refused(from, reason);
+  }
+
+  override malformed(from: number): void {
+    this.counters.refused(from, DROP.MALFORMED);
   }
 
   override lost(port: number, reason: number): void {

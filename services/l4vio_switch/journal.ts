@@ -66,6 +66,7 @@ export class PortJournal {
   readonly resumed: boolean;
   readonly #dir: string;
   readonly #log: Log;
+  #closed = false;
 
   /** Takes over the journal in `dir`, or makes it. */
   constructor(dir: string, log: Log) {
@@ -130,11 +131,13 @@ export class PortJournal {
 
   /** The switch ends in order: nothing is left. */
   close(): void {
+    this.#closed = true;
     rmSync(this.#dir, { recursive: true, force: true });
   }
 
   /** A port that cannot be kept works nevertheless. */
   #write(name: string, bytes: Uint8Array): void {
+    if (this.#closed) return;
     const path = join(this.#dir, name);
     try {
       writeFileSync(`${path}${NEW}`, bytes, { mode: 0o600 });

@@ -158,7 +158,10 @@ it('a request that is no frame is counted at its port', () => {
   const { lab, clients } = build({}, {});
   clients[0].send(new Uint8Array(0));
   lab.run(clients[0]);
-  expect([clients[0].invalid, lab.forwarder.counters.droppedFor(0, DROP.MALFORMED)]).toEqual([1, 1]);
+  const { counters } = lab.forwarder;
+  expect([clients[0].invalid, counters.droppedFor(0, DROP.MALFORMED)]).toEqual([1, 1]);
+  // It came in there.
+  expect([counters.refusedFor(0, DROP.MALFORMED), counters.txDropped[0]]).toEqual([1, 1]);
 });
 
 describe('802.1p', () => {

@@ -109,6 +109,8 @@ async function startNicTask(
           return port.name;
         },
         unmount: (free) => {
+          // There was no memory for the next life: the number is somebody else's by now.
+          if (!port) return;
           gate.destroy(capability);
           env.health?.set(`NIC ${index}`, free ? undefined : 'its NIC is down');
           if (free) lan.removePort(mounted.number);

@@ -123,6 +123,7 @@ export class NicPort implements Endpoint {
     this.#piece.where[0] = buffer + BUFFER.DATA;
     this.#piece.len[0] = lengthOf(this.#memory, buffer);
     if (this.#frame.loadBare(this.#piece)) this.#forwarder.forward(this.#number, this.#frame);
+    else this.#forwarder.malformed(this.#number);
     this.#nic.freeBuffer(buffer);
   }
 

@@ -228,6 +228,21 @@ describe('Switch with clients in shared memory', () => {
     expect(again.object).not.toBe(first.object);
   });
 
+  it('keeps the counters of a NIC over the lives of its driver, and begins with none at a new port', async () => {
+    await serve();
+    const port = lan.createNicPort();
+    const { counters } = lan.forwarder;
+    for (let life = 1; life <= 2; life++) {
+      lan.serveNic(port);
+      counters.received(port.number, 60);
+      lan.silenceNic(port.number);
+      expect(counters.inPackets[port.number]).toBe(life);
+    }
+    lan.removePort(port.number);
+    expect(lan.createNicPort().number).toBe(port.number);
+    expect(counters.inPackets[port.number]).toBe(0);
+  });
+
   it('stops a port whose driver breaks the ring; it can reset and go on, others never notice', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];

@@ -200,6 +200,7 @@ export class Switch {
     this.forwarder.setLink(number, true);
     for (const tell of this.#removalListeners) tell(number);
     this.forwarder.tap(number, undefined);
+    this.forwarder.counters.reset(number);
     this.#destroyers.delete(number);
     this.ports.remove(number);
     this.#updateMirrors();

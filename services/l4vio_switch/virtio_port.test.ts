@@ -163,6 +163,17 @@ describe('scheduling', () => {
     expect(c.received()).toHaveLength(72);
   });
 
+  it('counts what is spread over many descriptors for more: nobody waits for its walk', () => {
+    const { lab, a, b } = pair({}, { size: 512, slot: 64 });
+    const cuts = Array.from({ length: 59 }, (_, n) => 13 + n);
+    for (let n = 0; n < 256; n++) b.give();
+    // 60 descriptors each; the ring holds eight of them.
+    for (let n = 0; n < 8; n++) a.send(ethernet(1, 0, { length: 60 }), cuts);
+    expect(a.port.handle(16)).toBe(2);
+    expect(a.port.handle(128)).toBe(6);
+    void lab;
+  });
+
   it('interrupts a client once per round, and not at all when it does not want it', () => {
     const lab = new MockSwitch();
     const [a, b, c] = [lab.add(), lab.add(), lab.add()] as [MockClient, MockClient, MockClient];

@@ -18,12 +18,8 @@ export class Chain {
   head = 0;
   /** Number of pieces, at least 1 after a successful `pop`. */
   count = 0;
-  /** Number of pieces before the first writable one. */
-  readable = 0;
   /** Bytes of all pieces together, at most 2^32. */
   bytes = 0;
-  /** Whether all readable pieces come before all writable ones, as they must [VIRTIO 1.2 §2.7.4.2]. */
-  ordered = true;
   readonly where: Int32Array;
   readonly len: Int32Array;
   readonly writable: Uint8Array;
@@ -43,8 +39,6 @@ export class Chain {
   begin(head: number): void {
     this.head = head;
     this.count = 0;
-    this.readable = 0;
     this.bytes = 0;
-    this.ordered = true;
   }
 }

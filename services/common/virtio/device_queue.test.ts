@@ -28,29 +28,20 @@ describe('DeviceQueue.pop()', () => {
     expect({ ...chain, where: chain.where[0], len: chain.len[0], writable: chain.writable[0] }).toEqual({
       head: 0,
       count: 1,
-      readable: 0,
       bytes: 1526,
-      ordered: true,
       where: 0x800,
       len: 1526,
       writable: 1,
     });
   });
 
-  it('follows NEXT links in order and tells where writing begins', () => {
+  it('follows NEXT links in order and tells which may be written', () => {
     const { driver, queue, chain } = setup();
     driver.offer([{ len: 12 }, { len: 1514 }, { len: 1, writable: true }]);
     expect(queue.pop(chain)).toBe(true);
     expect([...chain.len.subarray(0, chain.count)]).toEqual([12, 1514, 1]);
     expect([...chain.where.subarray(0, 3)]).toEqual([0, 1, 2].map((i) => driver.slot(i) - BASE));
-    expect([chain.readable, chain.ordered, chain.bytes]).toEqual([2, true, 1527]);
-  });
-
-  it('records that a readable piece follows a writable one', () => {
-    const { driver, queue, chain } = setup();
-    driver.offer([{ len: 1, writable: true }, { len: 1 }]);
-    queue.pop(chain);
-    expect([chain.readable, chain.ordered]).toEqual([0, false]);
+    expect([[...chain.writable.subarray(0, 3)], chain.bytes]).toEqual([[0, 0, 1], 1527]);
   });
 
   it('accepts a chain of all descriptors and an empty piece', () => {
@@ -135,7 +126,12 @@ describe('DeviceQueue.pop() with INDIRECT_DESC', () => {
       { len: 100, writable: true },
     ]);
     expect(queue.pop(chain)).toBe(true);
-    expect([chain.head, chain.count, chain.readable, chain.bytes]).toEqual([head, 2, 1, 112]);
+    expect([chain.head, chain.count, [...chain.writable.subarray(0, 2)], chain.bytes]).toEqual([
+      head,
+      2,
+      [0, 1],
+      112,
+    ]);
   });
 
   it.each<[string, (d: MockDriver, table: number) => void]>([

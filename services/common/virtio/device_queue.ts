@@ -20,6 +20,7 @@ import {
   DESC_SIZE,
   needsEvent,
   type QueueLayout,
+  ringWords,
   USED_F_NO_NOTIFY,
 } from './layout.ts';
 import type { Regions } from './regions.ts';
@@ -71,14 +72,16 @@ export class DeviceQueue {
     this.#u32 = memory.u32;
     this.#view = memory.view;
     this.#desc = layout.desc;
-    this.#availFlags = layout.avail / 2;
-    this.#availIdx = this.#availFlags + 1;
-    this.#availRing = this.#availFlags + 2;
-    this.#usedEvent = this.#availRing + size;
-    this.#usedFlags = layout.used / 2;
-    this.#usedIdx = this.#usedFlags + 1;
-    this.#availEvent = this.#usedFlags + 2 + 4 * size;
-    this.#usedRing = layout.used / 4 + 1;
+    // Fields of our own: one load each on the way of every chain.
+    const words = ringWords(layout);
+    this.#availFlags = words.availFlags;
+    this.#availIdx = words.availIdx;
+    this.#availRing = words.availRing;
+    this.#usedEvent = words.usedEvent;
+    this.#usedFlags = words.usedFlags;
+    this.#usedIdx = words.usedIdx;
+    this.#availEvent = words.availEvent;
+    this.#usedRing = words.usedRing;
   }
 
   /** A chain that is large enough for any of this queue. */
@@ -251,8 +254,6 @@ export class DeviceQueue {
       chain.writable[n] = 1;
     } else {
       chain.writable[n] = 0;
-      if (chain.readable === n) chain.readable = n + 1;
-      else chain.ordered = false;
     }
     chain.where[n] = where;
     chain.len[n] = len;

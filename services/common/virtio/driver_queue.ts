@@ -20,6 +20,7 @@ import {
   descBytes,
   needsEvent,
   type QueueLayout,
+  ringWords,
   USED_F_NO_NOTIFY,
   usedBytes,
 } from './layout.ts';
@@ -77,14 +78,16 @@ export class DriverQueue {
     this.#u16 = memory.u16;
     this.#u32 = memory.u32;
     this.#desc = layout.desc / 4;
-    this.#availFlags = layout.avail / 2;
-    this.#availIdx = this.#availFlags + 1;
-    this.#availRing = this.#availFlags + 2;
-    this.#usedEvent = this.#availRing + size;
-    this.#usedFlags = layout.used / 2;
-    this.#usedIdx = this.#usedFlags + 1;
-    this.#availEvent = this.#usedFlags + 2 + 4 * size;
-    this.#usedRing = layout.used / 4 + 1;
+    // Fields of our own: one load each on the way of every chain.
+    const words = ringWords(layout);
+    this.#availFlags = words.availFlags;
+    this.#availIdx = words.availIdx;
+    this.#availRing = words.availRing;
+    this.#usedEvent = words.usedEvent;
+    this.#usedFlags = words.usedFlags;
+    this.#usedIdx = words.usedIdx;
+    this.#availEvent = words.availEvent;
+    this.#usedRing = words.usedRing;
     this.#next = new Uint16Array(size);
     for (let i = 0; i < size; i++) this.#next[i] = i + 1 < size ? i + 1 : NO_DESC;
     this.#length = new Uint16Array(size);

@@ -47,6 +47,34 @@ export function isQueueSize(size: number): boolean {
   return Number.isInteger(size) && size >= 1 && size <= MAX_QUEUE_SIZE && (size & (size - 1)) === 0;
 }
 
+/** The words of a queue's rings: indices into 16-bit words, of the used ring's entries into 32-bit words. */
+export interface RingWords {
+  readonly availFlags: number;
+  readonly availIdx: number;
+  readonly availRing: number;
+  readonly usedEvent: number;
+  readonly usedFlags: number;
+  readonly usedIdx: number;
+  readonly availEvent: number;
+  /** Pairs of id and length. */
+  readonly usedRing: number;
+}
+
+/** Where the words of a queue are whose layout holds offsets in a `Memory`. */
+export function ringWords({ size, avail, used }: QueueLayout): RingWords {
+  const [availFlags, usedFlags] = [avail / 2, used / 2];
+  return {
+    availFlags,
+    availIdx: availFlags + 1,
+    availRing: availFlags + 2,
+    usedEvent: availFlags + 2 + size,
+    usedFlags,
+    usedIdx: usedFlags + 1,
+    availEvent: usedFlags + 2 + 4 * size,
+    usedRing: used / 4 + 1,
+  };
+}
+
 /** Lays the three areas out one after the other from `at` (16-aligned), as the stock L4Re client does. */
 export function layoutQueue(size: number, at: number): QueueLayout {
   const avail = at + descBytes(size);

@@ -45,6 +45,9 @@ export abstract class Fabric {
   /** A frame from `port` is not forwarded at all, for a reason of DROP. */
   refuse(_port: number, _frame: SourceFrame, _reason: number): void {}
 
+  /** What came from `port` was no frame. */
+  malformed(_port: number): void {}
+
   /** A segment of a frame was not delivered to `port`, while others were; for a reason of DROP. */
   lost(_port: number, _reason: number): void {}
 

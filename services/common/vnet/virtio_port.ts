@@ -42,6 +42,8 @@ const NO_LIMIT = 0x7fff_ffff;
 const LINK_BYTES = 14;
 /** Bytes, as a power of two, that cost about as much as the handling of a frame. */
 const COST_SHIFT = 12;
+/** Descriptors of a chain, likewise: a frame can be spread over as many as the queue has. */
+const PIECES_SHIFT = 3;
 
 /** What the data plane wants of the device behind the port. */
 export interface PortDevice {
@@ -154,7 +156,7 @@ export class VirtioPort implements Endpoint {
           break;
         }
         taken += 1;
-        cost += price;
+        cost += price + (chain.count >>> PIECES_SHIFT);
         queue.push(chain.head, 0);
       }
     } catch (err) {
@@ -226,7 +228,7 @@ export class VirtioPort implements Endpoint {
   #take(chain: Chain): number {
     const frame = this.#frame;
     if (!frame.load(chain, this.#nic)) {
-      this.#fabric.lost(this.#number, DROP.MALFORMED);
+      this.#fabric.malformed(this.#number);
       this.#device.invalidRequest();
       return 1;
     }
