@@ -5,6 +5,7 @@ import { Lab } from '../../proto/gen/services.js';
 import { UsageError } from './problem.ts';
 import type { LabRecord } from './registry.ts';
 import { selectLab } from './select.ts';
+import { linkText } from './stats_table.ts';
 import { switchView } from './stats_view.ts';
 import {
   ANSWER,
@@ -67,7 +68,7 @@ export async function portList(options: PortOptions): Promise<number> {
     port.kind,
     port.mac ?? '-',
     port.vlan,
-    port.link,
+    linkText(port),
     port.ready ? 'ready' : '-',
     port.task ?? (port.persistent ? '(free)' : '-'),
   ]);
@@ -137,7 +138,8 @@ export async function portLink(wanted: string, state: string, options: PortOptio
     async (one) => {
       const up = state === 'up';
       const port = await one.ask((control) => control.setLink({ port: wanted, up }, ANSWER));
-      console.log(`Link ${state} at ${portText(port)}`);
+      const lacking = up && port.noCarrier ? '; but its NIC has no link: see to its cable' : '';
+      console.log(`Link ${state} at ${portText(port)}${lacking}`);
       return 0;
     },
     [wanted],

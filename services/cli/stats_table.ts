@@ -42,7 +42,7 @@ function portRow(port: PortView): string[] {
     port.kind,
     port.mac ?? '-',
     port.vlan,
-    port.link,
+    linkText(port),
     port.ready ? 'ready' : '-',
     ...trafficCells(port.in),
     ...trafficCells(port.out),
@@ -50,6 +50,11 @@ function portRow(port: PortView): string[] {
     ringText(port.rxRing),
     ringText(port.txRing),
   ];
+}
+
+/** What people see of a port's link. */
+export function linkText({ link, carrier }: Pick<PortView, 'link' | 'carrier'>): string {
+  return carrier ? link : 'no carrier';
 }
 
 function trafficCells({ packets, bytes, packetsPerSecond, bytesPerSecond }: Traffic): string[] {

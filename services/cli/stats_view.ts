@@ -26,6 +26,8 @@ export interface PortView {
   /** `native`, `access 7`, `trunk 1,2`, `trunk all`. */
   readonly vlan: string;
   readonly link: 'up' | 'down';
+  /** Why the link is down if nobody took it down: the NIC behind the port has none. */
+  readonly carrier: boolean;
   /** The client is ready to send and receive. */
   readonly ready: boolean;
   readonly in: Traffic;
@@ -102,6 +104,7 @@ function portView(port: m.IPortStats, before: m.IPortStats | undefined, elapsed:
     mac: port.mac || null,
     vlan: vlanText(port),
     link: port.linkUp ? 'up' : 'down',
+    carrier: !port.noCarrier,
     ready: port.ready ?? false,
     in: traffic('inPackets', 'inBytes'),
     out: traffic('outPackets', 'outBytes'),

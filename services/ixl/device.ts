@@ -76,6 +76,10 @@ export abstract class IxlDevice {
   abstract getDriverName(): string;
   /** Mbit/s; 0 = link down. Reads a register. */
   abstract getLinkSpeed(): number;
+  /** Calls `onChange` with the speed whenever the link has come, gone or changed; one listener at a time. */
+  onLinkChange(onChange: (speed: number) => void): void {
+    this.link?.listen(onChange);
+  }
   /** Six bytes. */
   abstract getMacAddr(): Uint8Array;
   abstract setPromisc(on: boolean): void;

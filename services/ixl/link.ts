@@ -17,6 +17,7 @@ export class LinkWatch {
   readonly #log: Log;
   #reported: number | undefined;
   #stopped = false;
+  #onChange: (speed: number) => void = () => {};
 
   /** `readSpeed`: Mbit/s, 0 while the link is down. */
   constructor(readSpeed: () => number, clock: Clock, log: Log) {
@@ -45,6 +46,11 @@ export class LinkWatch {
     if (!this.#stopped) this.#report(this.#readSpeed());
   }
 
+  /** Calls `onChange` with the speed, 0 for none, whenever it is another one than before. One listener at a time. */
+  listen(onChange: (speed: number) => void): void {
+    this.#onChange = onChange;
+  }
+
   stop(): void {
     this.#stopped = true;
   }
@@ -69,11 +75,11 @@ export class LinkWatch {
   }
 
   #report(speed: number): number {
-    if (speed !== this.#reported) {
-      if (speed > 0) this.#log.info(`Link speed is ${speed} Mbit/s`);
-      else this.#log.warn('Link is down');
-    }
+    if (speed === this.#reported) return speed;
     this.#reported = speed;
+    if (speed > 0) this.#log.info(`Link speed is ${speed} Mbit/s`);
+    else this.#log.warn('Link is down');
+    this.#onChange(speed);
     return speed;
   }
 }

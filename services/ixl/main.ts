@@ -11,7 +11,7 @@ import { toL4Error } from '#common/ipc/errors';
 import type { TaskEnv } from '#common/task/env';
 import { formatMac } from '#common/wire/ethernet';
 import { NicPort } from '../../proto/gen/services.js';
-import { ixlInit, NOTIFY } from './ixl.ts';
+import { type IxlDevice, ixlInit, NOTIFY } from './ixl.ts';
 import { consoleLog } from './log.ts';
 import { type Options, parseOptions, USAGE } from './program/options.ts';
 import { PortSession } from './program/port_session.ts';
@@ -60,13 +60,33 @@ async function drive(env: TaskEnv, port: Capability, index: number): Promise<voi
   if (env.external) await untilServed(env, vbus);
   const nic = await ixlInit(vbus, index, { irqTimeoutMs: NOTIFY, txBuffers: TX_BUFFERS }, env);
   try {
-    const [mac, driver, linkSpeed] = [formatMac(nic.getMacAddr()), nic.getDriverName(), nic.getLinkSpeed()];
-    await env.ipc.client(NicPort, port).attach({ mac, driver, linkSpeed }, { signal: env.signal });
+    await attach(env, port, nic);
     env.health?.set('NIC');
     await new PortSession(env, port, nic, consoleLog).run();
   } finally {
     await nic.close();
   }
+}
+
+/** Tells the port which NIC this is, and from then on whenever its link changes. */
+async function attach({ ipc, signal }: TaskEnv, port: Capability, nic: IxlDevice): Promise<void> {
+  const client = ipc.client(NicPort, port);
+  let told = nic.getLinkSpeed();
+  const [mac, driver] = [formatMac(nic.getMacAddr()), nic.getDriverName()];
+  await client.attach({ mac, driver, linkSpeed: told }, { signal });
+  const tell = async (): Promise<void> => {
+    const linkSpeed = nic.getLinkSpeed();
+    if (linkSpeed === told) return;
+    told = linkSpeed;
+    await client.link({ linkSpeed }, { signal });
+  };
+  let telling = Promise.resolve();
+  const tellNext = (): void => {
+    // A port that does not answer is gone, and whoever serves it notices.
+    telling = telling.then(tell).catch(() => {});
+  };
+  nic.onLinkChange(tellNext);
+  tellNext();
 }
 
 /** Io may be away, or wait for the machine: with external loading that passes. */

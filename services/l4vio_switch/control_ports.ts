@@ -110,7 +110,7 @@ export class ControlPorts {
   setLink(wanted: string, up: boolean): m.IPortReply {
     const port = findPort(this.#lan.ports, wanted);
     this.#lan.setLink(port.number, up);
-    return reply(port, this.extras(port.number).task);
+    return { ...reply(port, this.extras(port.number).task), noCarrier: this.#lan.lacksCarrier(port.number) };
   }
 
   /** Starts a program on a port that `add` has made. Throws L4Error ENOENT, EPERM, EBUSY. */

@@ -40,6 +40,7 @@ function portStats(lan: Switch, port: Port, extras: PortExtras): m.IPortStats {
     trunk: trunkAll ? [] : [...((spec.trunk as readonly number[] | undefined) ?? [])],
     trunkAll,
     linkUp: lan.forwarder.linkUp(number),
+    noCarrier: lan.lacksCarrier(number),
     ready: queues !== undefined || lan.drives(number),
     inPackets: counters.inPackets[number] as number,
     inBytes: counters.inBytes[number] as number,

@@ -108,6 +108,7 @@ async function startNicTask(
           env.health?.set(`NIC ${index}`);
           return port.name;
         },
+        setLinkSpeed: (speed) => lan.setCarrier(mounted.number, speed > 0),
         unmount: (free) => {
           // There was no memory for the next life: the number is somebody else's by now.
           if (!port) return;
@@ -175,7 +176,10 @@ async function openNic(
       });
       return endpoint;
     });
-    sayNic(log, name, formatMac(device.getMacAddr()), device.getLinkSpeed());
+    device.onLinkChange((speed) => lan.setCarrier(number, speed > 0));
+    const speed = device.getLinkSpeed();
+    lan.setCarrier(number, speed > 0);
+    sayNic(log, name, formatMac(device.getMacAddr()), speed);
     void device.whenGone().then(() => {
       log.error(withoutNic('it does not answer any more: is the machine gone?', label));
       lan.removePort(number);

@@ -14,6 +14,7 @@ class MockHost implements NicTaskHost {
   readonly log;
   readonly delays: number[] = [];
   readonly identified: string[] = [];
+  readonly speeds: number[] = [];
   readonly ends: ((end: TaskEnd) => void)[] = [];
   mounts = 0;
   unmounts: boolean[] = [];
@@ -41,6 +42,7 @@ class MockHost implements NicTaskHost {
         this.identified.push(`${driver} ${mac[5]}`);
         return driver;
       },
+      setLinkSpeed: (speed: number) => void this.speeds.push(speed),
       unmount: (free: boolean) => void this.unmounts.push(free),
     };
   }
@@ -87,6 +89,17 @@ describe('NicTask.start()', () => {
     const host = new MockHost(attach);
     expect(await new NicTask(host).start()).toBe(true);
     expect(host.identified).toEqual(['ixl-e1000 86']);
+  });
+
+  it('tells the port what link the NIC has, and each change of it', async () => {
+    let nic: Handlers<typeof NicPort> | undefined;
+    const host = new MockHost((handlers) => {
+      nic = handlers;
+      attach(handlers);
+    });
+    await new NicTask(host).start();
+    for (const linkSpeed of [0, 100]) void nic?.link({ linkSpeed } as never, CONTEXT);
+    expect(host.speeds).toEqual([1000, 0, 100]);
   });
 
   it.each([

@@ -26,6 +26,8 @@ export interface NicMount {
   readonly capability: Capability;
   /** The driver has named itself: the name of the port. Throws L4Error EEXIST when a port has that MAC. */
   identify(driver: string, mac: Uint8Array): string;
+  /** The NIC has a link of that speed in Mbit/s; 0: none. */
+  setLinkSpeed(speed: number): void;
   /** Takes the object away and silences the port; `free`: its number may be used by others. */
   unmount(free: boolean): void;
 }
@@ -95,6 +97,10 @@ export class NicTask {
           speak(undefined);
           return {};
         },
+        link: ({ linkSpeed }) => {
+          this.#mount?.setLinkSpeed(linkSpeed);
+          return {};
+        },
         failed: ({ reason }) => {
           speak(reason || 'its driver gave no reason');
           return {};
@@ -121,6 +127,7 @@ export class NicTask {
       );
     }
     const name = this.#mount?.identify(driver, mac) ?? driver;
+    this.#mount?.setLinkSpeed(linkSpeed);
     sayNic(this.#host.log, name, macText, linkSpeed);
   }
 

@@ -210,6 +210,28 @@ describe('Switch with clients in shared memory', () => {
     expect(() => lan.setLink(7, false)).toThrow('none of that number');
   });
 
+  it('takes the link of a NIC down with its cable; it is up with both, cable and user', async () => {
+    await serve();
+    const port = lan.createNicPort();
+    const up = () => lan.forwarder.linkUp(port.number);
+    lan.serveNic(port);
+    lan.setCarrier(port.number, false);
+    expect([up(), lan.lacksCarrier(port.number)]).toEqual([false, true]);
+    lan.setLink(port.number, true);
+    expect(up()).toBe(false);
+    lan.setLink(port.number, false);
+    lan.setCarrier(port.number, true);
+    expect([up(), lan.lacksCarrier(port.number)]).toEqual([false, false]);
+    lan.setLink(port.number, true);
+    expect(up()).toBe(true);
+    // Neither outlives the port, and nothing comes of a port that is gone.
+    lan.setLink(port.number, false);
+    lan.setCarrier(port.number, false);
+    lan.removePort(port.number);
+    lan.setCarrier(port.number, false);
+    expect([up(), lan.lacksCarrier(port.number)]).toEqual([true, false]);
+  });
+
   it('removes a port when its last holder ends, and the number is free again', async () => {
     await serve(undefined, 2);
     const [ta, tb] = [task('a'), task('b')];

@@ -68,6 +68,9 @@ export class Switch {
   readonly #servers = new Map<number, DeviceServer>();
   /** What takes the object of a client's port away. */
   readonly #destroyers = new Map<number, () => void>();
+  /** Ports whose link the user has taken down, and ports of NICs that have none. */
+  readonly #takenDown = new Set<number>();
+  readonly #noCarrier = new Set<number>();
   readonly #tunnels: Tunnels;
   readonly #removalListeners = new Set<(port: number) => void>();
 
@@ -162,11 +165,23 @@ export class Switch {
         code: 'VSWITCH_NO_SUCH_PORT',
       });
     }
-    if (this.forwarder.linkUp(number) === up) return;
-    this.forwarder.setLink(number, up);
-    const device = this.#servers.get(number)?.device;
-    device?.changeConfig(this.#configOf(port), hasFeature(device.features, NET_F_STATUS));
-    this.#options.log.info('port', `Port '${port.name}' (${number}): link ${up ? 'up' : 'down'}`);
+    if (up) this.#takenDown.delete(number);
+    else this.#takenDown.add(number);
+    this.#updateLink(port);
+  }
+
+  /** The NIC of a port has a link, or has none: then its port is down as if the user had taken it down. */
+  setCarrier(number: number, up: boolean): void {
+    const port = this.ports.get(number);
+    if (!port) return;
+    if (up) this.#noCarrier.delete(number);
+    else this.#noCarrier.add(number);
+    this.#updateLink(port);
+  }
+
+  /** Has the NIC behind the port no link? */
+  lacksCarrier(number: number): boolean {
+    return this.#noCarrier.has(number);
   }
 
   /** Serves a NIC's port to its driver, who is to get the bindings. */
@@ -197,6 +212,8 @@ export class Switch {
     const port = this.ports.get(number);
     if (!port) return;
     this.#disconnect(number);
+    this.#takenDown.delete(number);
+    this.#noCarrier.delete(number);
     this.forwarder.setLink(number, true);
     for (const tell of this.#removalListeners) tell(number);
     this.forwarder.tap(number, undefined);
@@ -303,6 +320,16 @@ export class Switch {
       this.ports.remove(number);
       throw err;
     }
+  }
+
+  #updateLink(port: Port): void {
+    const { number, name } = port;
+    const up = !this.#takenDown.has(number) && !this.#noCarrier.has(number);
+    if (this.forwarder.linkUp(number) === up) return;
+    this.forwarder.setLink(number, up);
+    const device = this.#servers.get(number)?.device;
+    device?.changeConfig(this.#configOf(port), hasFeature(device.features, NET_F_STATUS));
+    this.#options.log.info('port', `Port '${name}' (${number}): link ${up ? 'up' : 'down'}`);
   }
 
   #connect(number: number, endpoint: Endpoint): void {

@@ -223,6 +223,8 @@ describe('machine', () => {
       { model: 'e1000', mac: '52:54:00:12:34:56', wire: 'none', txPackets: 1, txBytes: 100, dmaFaults: 0 },
     ]);
 
+    await expect(control.cable({ nic: 1, plugged: true })).rejects.toMatchObject({ errno: 2 });
+
     await client.client(Meta, cap('iommu')).taskGone({ task: DRIVER });
     await expect(space.unmap({ address, size: 8192 })).rejects.toMatchObject({ errno: 2004 });
     mmio.write32(REG.TDLEN.offset, 4096);

@@ -97,6 +97,12 @@ export class NicFunction implements PciFunction {
     return registers || sent || received;
   }
 
+  /** Its cable is plugged in, or pulled out: then there is no link, whatever the wire says. */
+  plug(plugged: boolean): void {
+    this.model.linkChanged(plugged && this.wire.linkUp);
+    this.#host.wake();
+  }
+
   /** Its driver is gone: no more DMA, rings stopped, interrupt lowered; the slot waits for the next one. */
   detach(): void {
     this.dma.assign(undefined);

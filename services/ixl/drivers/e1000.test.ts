@@ -94,9 +94,16 @@ describe('e1000 bring-up', () => {
     });
     expect(clock.time).toBe(10_016);
     expect(log.lines.at(-1)).toMatch(/^\[ERROR\] Failed to bring up link!/);
+    const speeds: number[] = [];
+    device.onLinkChange((speed) => speeds.push(speed));
     nic.changeLink(true);
     expect(device.checkRecvIrq(0)).toBe(false);
     expect(log.lines.at(-1)).toBe('[INFO ] Link speed is 1000 Mbit/s');
+    nic.changeLink(true);
+    device.checkRecvIrq(0);
+    nic.changeLink(false);
+    device.checkRecvIrq(0);
+    expect(speeds).toEqual([1000, 0]);
   });
 
   it('waits for the link in the background behind linkTimeoutMs', async () => {

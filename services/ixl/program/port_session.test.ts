@@ -53,6 +53,7 @@ async function lab() {
   const gate = await switchIpc.serve(port);
   const nicPort = bind(NicPort, {
     attach: () => ({}),
+    link: () => ({}),
     failed: ({ reason }) => {
       failures.push(reason);
       return {};

@@ -1,4 +1,5 @@
 /** Object `control`: what the launcher shows about the machine. */
+import { L4Error } from '#common/ipc/errors';
 import { type Binding, bind } from '#common/ipc/service';
 import { formatMac } from '#common/wire/ethernet';
 import { formatIpv4 } from '#common/wire/ipv4';
@@ -21,6 +22,17 @@ export function controlObject(machine: Machine, nics: readonly NicOptions[]): Bi
           leases: (wire.leases?.() ?? []).map(leaseView),
         })),
       }),
+      cable: ({ nic, plugged }) => {
+        const found = machine.nics[nic];
+        if (!found) {
+          throw new L4Error(
+            'ENOENT',
+            `Cannot plug the cable of NIC ${nic} as the machine has ${machine.nics.length} NICs, counted from 0`,
+          );
+        }
+        found.plug(plugged);
+        return {};
+      },
     }),
   ];
 }
