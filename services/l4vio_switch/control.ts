@@ -6,10 +6,11 @@
  */
 
 import { publish } from '#common/control/publication';
-import { createGate, rootCapability } from '#common/ipc/capability';
+import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
 import { toL4Error } from '#common/ipc/errors';
 import type { Gate } from '#common/ipc/gate';
 import { bind, type Handlers } from '#common/ipc/service';
+import type { ObjectJournal } from '#common/journal/object_journal';
 import type { TaskEnv } from '#common/task/env';
 import { Parent, SwitchControl } from '../../proto/gen/services.js';
 import { Captures } from './capture.ts';
@@ -21,8 +22,10 @@ import { waitTask } from './nic.ts';
 import type { Switch } from './switch.ts';
 
 export interface Control {
-  /** Ports can be made from now on, behind this gate. */
-  serveFrom(gate: Gate): void;
+  /** Ports can be made from now on, behind this gate; they are kept in the journal. */
+  serveFrom(gate: Gate, journal: Pick<ObjectJournal, 'memo'>): void;
+  /** A port of `l4lab port add` of an earlier life of the switch is there again. */
+  adopt(number: number, port: Capability): void;
   close(): void;
 }
 
@@ -44,7 +47,11 @@ export async function serveControl(env: TaskEnv, lan: Switch, log: Log): Promise
   } catch (err) {
     log.error(`Statistics, captures and ports cannot be asked for: ${toL4Error(err).message}`);
   }
-  return { serveFrom: (gate) => ports.serveFrom(gate), close: () => publication?.close() };
+  return {
+    serveFrom: (gate, journal) => ports.serveFrom(gate, journal),
+    adopt: (number, port) => ports.adopt(number, port),
+    close: () => publication?.close(),
+  };
 }
 
 function handlers(

@@ -7,9 +7,11 @@
 import type { Capability } from '#common/ipc/capability';
 import { L4Error, toL4Error } from '#common/ipc/errors';
 import type { Gate } from '#common/ipc/gate';
+import type { ObjectJournal } from '#common/journal/object_journal';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { findPort } from './control_port_names.ts';
 import type { PortExtras } from './control_stats.ts';
+import { PORT } from './factory.ts';
 import { parsePortArguments } from './factory_args.ts';
 import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
@@ -41,6 +43,7 @@ export class ControlPorts {
   readonly #starter: ProgramStarter | undefined;
   readonly #own = new Map<number, OwnPort>();
   #gate: Gate | undefined;
+  #journal: Pick<ObjectJournal, 'memo'> | undefined;
 
   constructor(lan: Switch, log: Log, starter: ProgramStarter | undefined) {
     this.#lan = lan;
@@ -49,9 +52,15 @@ export class ControlPorts {
     lan.onRemoval((number) => this.#own.delete(number));
   }
 
-  /** The gate behind which ports are. */
-  serveFrom(gate: Gate): void {
+  /** The gate behind which ports are, and where they are kept for the next life of the switch. */
+  serveFrom(gate: Gate, journal?: Pick<ObjectJournal, 'memo'>): void {
     this.#gate = gate;
+    this.#journal = journal;
+  }
+
+  /** A port of an earlier life of the switch is there again; the program that ran on it has ended with that. */
+  adopt(number: number, capability: Capability): void {
+    this.#own.set(number, { capability, persistent: true, busy: false, task: '' });
   }
 
   extras(number: number): PortExtras {
@@ -67,7 +76,8 @@ export class ControlPorts {
         'Cannot create port as the switch is still starting: it waits for its NIC; try again, or look at its log',
       );
     }
-    const spec = parsePortArguments(args.map((text) => ({ text })));
+    const request = { type: PORT, arguments: args.map((text) => ({ text })), persistent: true };
+    const spec = parsePortArguments(request.arguments);
     const clash = this.#lan.ports.all().find(({ name }) => spec.name !== '' && name === spec.name);
     if (clash) {
       throw new L4Error(
@@ -77,7 +87,9 @@ export class ControlPorts {
       );
     }
     const before = new Set(this.#lan.ports.all());
-    const capability = this.#lan.createPort(this.#gate, spec);
+    // A port goes with its program, which goes with the switch.
+    const memo = program ? undefined : this.#journal?.memo(request);
+    const capability = this.#lan.createPort(this.#gate, spec, undefined, memo);
     const port = this.#lan.ports.all().find((other) => !before.has(other)) as Port;
     const own: OwnPort = { capability, persistent: !program, busy: false, task: '' };
     this.#own.set(port.number, own);

@@ -9,6 +9,7 @@ import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { ethernet } from '#common/vnet/testing/mock_client';
 import { Factory, L4virtio } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
+import { StatisticsReaders } from './statistics_reader.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
 
@@ -27,7 +28,9 @@ beforeEach(async () => {
   const list = listLog();
   lines = list.lines;
   lan = new Switch(server, { ports: 4, queueSize: 256, assignMacs: true, log: list.log });
-  gate.setRoot([bind(Factory, factoryHandlers(gate, lan, server.memories, list.log))]);
+  gate.setRoot([
+    bind(Factory, factoryHandlers(gate, lan, new StatisticsReaders(lan, server.memories), list.log)),
+  ]);
   lan.start();
   root = rootCapability(end);
 });

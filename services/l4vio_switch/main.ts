@@ -6,26 +6,28 @@
  */
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ServerEnd } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import type { Gate } from '#common/ipc/gate';
 import { bind } from '#common/ipc/service';
+import { journalPath, ObjectJournal } from '#common/journal/object_journal';
+import { serveAgain } from '#common/journal/resume';
 import { trustOnly } from '#common/l4virtio/trusted';
 import type { TaskEnv } from '#common/task/env';
 import { Factory } from '../../proto/gen/services.js';
 import { serveControl } from './control.ts';
-import { factoryHandlers } from './factory.ts';
+import { factoryHandlers, PORT, restoreObject } from './factory.ts';
 import type { PortSpec } from './factory_args.ts';
-import { journalPath, type KeptRecord, PortJournal } from './journal.ts';
 import { CONSOLE, Log } from './log.ts';
 import { type Nic, startNics } from './nic.ts';
 import { OptionError, type Options, parseOptions, USAGE } from './options.ts';
-import { releaseLost, restorePorts } from './resume.ts';
+import { StatisticsReaders } from './statistics_reader.ts';
 import { Switch } from './switch.ts';
 
 const EXIT_BAD_OPTION = 1;
 const EXIT_NO_SVR = 2;
 
+/** What the journal has of a NIC that has worked. */
+const NIC_MARK = /^nic\d+$/;
 /** How long new clients wait for the NICs of a switch that was started again: it is shorter than a call's deadline. */
 const NIC_AGAIN_MS = 5000;
 
@@ -47,23 +49,38 @@ export async function main(env: TaskEnv): Promise<number> {
     return EXIT_NO_SVR;
   }
   const accepts = await trustOnly(env, options.trustedDataspaces);
-  const lan = new Switch(env, { ...options, log, ...(accepts ? { accepts } : {}) });
-  const journal = new PortJournal(journalPath(env.runDir, svr.gate), log);
+  const warn = (text: string): void => log.warn('core', text);
+  const journal = new ObjectJournal(journalPath(env.runDir, svr.gate), warn, NIC_MARK);
+  // Readers of the statistics see that the ports are other ones than before, however many there were.
+  const firstAge = journal.resumed ? Date.now() : 0;
+  const lan = new Switch(env, { ...options, log, firstAge, ...(accepts ? { accepts } : {}) });
+  const readers = new StatisticsReaders(lan, env.memories);
   const control = await serveControl(env, lan, log);
   let starting: Promise<readonly Nic[]> | undefined;
   let gate: Gate | undefined;
   try {
     lan.start();
-    if (journal.resumed) gate = await resume(env, svr, lan, journal, log);
+    if (journal.resumed) {
+      const restored = await serveAgain(
+        env,
+        svr,
+        journal,
+        (again, record) => restoreObject(again, lan, readers, control, record, journal),
+        warn,
+      );
+      gate = restored.gate;
+      const names = restored.records.filter(({ type }) => type === PORT).map(({ name }) => name);
+      if (names.length > 0) log.always(`Started again, with the ports ${names.join(' ')}`);
+    }
     if (!openTunnels(lan, options.tunnels, log)) return EXIT_BAD_OPTION;
     const vbus = env.caps.get('vbus');
-    if (vbus) starting = startNics({ env, vbus, lan, log, before: journal }, options);
+    if (vbus) starting = startNics({ env, vbus, lan, log, before: nicsBefore(journal) }, options);
     // Clients that have their ports already do not wait for the NICs, and new ones not for ever.
     await (journal.resumed ? Promise.race([starting, pause(env.signal)]) : starting);
     if (!env.signal.aborted) {
       gate ??= await env.ipc.serve(svr);
-      gate.setRoot([bind(Factory, factoryHandlers(gate, lan, env.memories, log, journal))]);
-      control.serveFrom(gate);
+      gate.setRoot([bind(Factory, factoryHandlers(gate, lan, readers, log, journal))]);
+      control.serveFrom(gate, journal);
       if (!env.signal.aborted) await once(env.signal, 'abort');
     }
     // Who starts components may be about to start this one again; the directory goes with the lab.
@@ -72,7 +89,10 @@ export async function main(env: TaskEnv): Promise<number> {
   } finally {
     control.close();
     // With the gate closed first, clients do not hear that their ports are given up, but that the switch is away.
-    if (env.external) gate?.close();
+    if (env.external) {
+      gate?.close();
+      readers.leave();
+    }
     lan.close();
     await Promise.all(((await starting) ?? []).map((nic) => nic.close()));
   }
@@ -90,22 +110,15 @@ function openTunnels(lan: Switch, tunnels: readonly PortSpec[], log: Log): boole
   }
 }
 
-/** Serves the ports of an earlier life. Calls to the factory wait for `setRoot`. */
-async function resume(
-  env: TaskEnv,
-  svr: ServerEnd,
-  lan: Switch,
-  journal: PortJournal,
-  log: Log,
-): Promise<Gate> {
-  let ports: KeptRecord[] = [];
-  const gate = await env.ipc.serve(svr, (unbound) => {
-    ports = restorePorts(unbound, lan, journal);
-  });
-  if (ports.length > 0)
-    log.always(`Started again, with the ports ${ports.map(({ name }) => name).join(' ')}`);
-  void releaseLost(env, gate, svr.gate, ports, log);
-  return gate;
+/** Which NICs have worked in an earlier life of the switch is in the journal, too. */
+function nicsBefore(journal: ObjectJournal): {
+  hadNic(index: number): boolean;
+  noteNic(index: number): void;
+} {
+  return {
+    hadNic: (index) => journal.hasMark(`nic${index}`),
+    noteNic: (index) => journal.mark(`nic${index}`),
+  };
 }
 
 async function pause(signal: AbortSignal): Promise<void> {

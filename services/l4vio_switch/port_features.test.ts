@@ -9,6 +9,7 @@ import { ethernet } from '#common/vnet/testing/mock_client';
 import { Factory } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import type { StormLimit } from './limits.ts';
+import { StatisticsReaders } from './statistics_reader.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
 
@@ -36,7 +37,9 @@ async function serve(storm?: StormLimit): Promise<void> {
   const end = createGate();
   const gate = await server.ipc.serve(end);
   lan = new Switch(server, { ports: 8, queueSize: 256, assignMacs: true, log: list.log, storm });
-  gate.setRoot([bind(Factory, factoryHandlers(gate, lan, server.memories, list.log))]);
+  gate.setRoot([
+    bind(Factory, factoryHandlers(gate, lan, new StatisticsReaders(lan, server.memories), list.log)),
+  ]);
   lan.start();
   root = rootCapability(end);
 }

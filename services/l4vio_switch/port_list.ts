@@ -29,6 +29,8 @@ export interface PortListOptions {
   readonly maxPorts: number;
   readonly assignMacs: boolean;
   readonly log: Log;
+  /** Default 0. */
+  readonly firstAge?: number;
 }
 
 export class PortList {
@@ -36,10 +38,11 @@ export class PortList {
   readonly #ports: (Port | undefined)[];
   #defaultNames = 0;
   /** Times that a port was added: readers of the statistics look their port up again when it changes. */
-  #age = 0;
+  #age: number;
 
   constructor(options: PortListOptions) {
     this.#options = options;
+    this.#age = options.firstAge ?? 0;
     this.#ports = new Array(options.maxPorts + 1).fill(undefined);
   }
 

@@ -13,15 +13,19 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Capability, createGate, rootCapability, type ServerEnd } from '#common/ipc/capability';
 import type { Gate } from '#common/ipc/gate';
 import { bind, type Handlers } from '#common/ipc/service';
+import { journalPath, type KeptRecord, ObjectJournal } from '#common/journal/object_journal';
+import { releaseLost, restoreObjects } from '#common/journal/resume';
+import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { NetClient, TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { ethernet } from '#common/vnet/testing/mock_client';
 import { l4lab as m } from '../../proto/gen/messages.js';
-import { Factory, Meta, Parent } from '../../proto/gen/services.js';
-import { factoryHandlers } from './factory.ts';
-import { journalPath, type KeptRecord, PortJournal } from './journal.ts';
+import { Factory, Meta, Parent, SwitchStatistics } from '../../proto/gen/services.js';
+import { ControlPorts } from './control_ports.ts';
+import { factoryHandlers, restoreObject } from './factory.ts';
 import { formatMac } from './mac_address.ts';
-import { releaseLost, restorePorts } from './resume.ts';
+import { PORT_STATISTICS, STATISTICS } from './statistics.ts';
+import { StatisticsReaders } from './statistics_reader.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
 
@@ -32,7 +36,9 @@ const [A, B, NED] = ['a', 'b', 'd'].map((digit) => digit.repeat(32)) as [string,
 class Life {
   readonly task: TestTask;
   readonly lan: Switch;
-  readonly journal: PortJournal;
+  readonly journal: ObjectJournal;
+  readonly readers: StatisticsReaders;
+  readonly control: ControlPorts;
   readonly lines: string[];
   readonly log: ReturnType<typeof listLog>['log'];
   ports: KeptRecord[] = [];
@@ -43,19 +49,25 @@ class Life {
     const { log, lines } = listLog();
     this.log = log;
     this.lines = lines;
-    this.lan = new Switch(this.task, { ports: PORTS, queueSize: 256, assignMacs: true, log });
-    this.journal = new PortJournal(journalPath(dir.path, end.gate), log);
+    this.journal = new ObjectJournal(journalPath(dir.path, end.gate), this.warn, /^nic\d+$/);
+    const firstAge = this.journal.resumed ? Date.now() : 0;
+    this.lan = new Switch(this.task, { ports: PORTS, queueSize: 256, assignMacs: true, log, firstAge });
+    this.readers = new StatisticsReaders(this.lan, this.task.memories);
+    this.control = new ControlPorts(this.lan, log, undefined);
     lives.push(this);
   }
+
+  readonly warn = (text: string): void => this.log.warn('core', text);
 
   async serve(end: ServerEnd): Promise<this> {
     this.lan.start();
     const gate = await this.task.ipc.serve(end, (unbound) => {
-      this.ports = restorePorts(unbound, this.lan, this.journal);
+      const { lan, readers, control, journal } = this;
+      const make = (record: KeptRecord) => restoreObject(unbound, lan, readers, control, record, journal);
+      this.ports = restoreObjects(journal, make);
     });
-    gate.setRoot([
-      bind(Factory, factoryHandlers(gate, this.lan, this.task.memories, this.log, this.journal)),
-    ]);
+    gate.setRoot([bind(Factory, factoryHandlers(gate, this.lan, this.readers, this.log, this.journal))]);
+    this.control.serveFrom(gate, this.journal);
     this.gate = gate;
     return this;
   }
@@ -195,7 +207,7 @@ describe('a switch that is started again', () => {
       parent: rootCapability(parent),
       signal: new AbortController().signal,
     };
-    await releaseLost(env, second.gate as Gate, end.gate, second.ports, second.log);
+    await releaseLost(env, second.gate as Gate, end.gate, second.ports, second.warn);
     expect(asked.mock.calls[0]?.[0]).toMatchObject({
       gate: end.gate,
       objects: [
@@ -224,6 +236,63 @@ describe('a switch that is started again', () => {
     expect(second.lan.ports.mirrored()[0]).toMatchObject({ port: { number: 0 }, mirrors: [1] });
   });
 
+  it('has its statistics readers again, with the pages that their clients have mapped', async () => {
+    const first = await begin();
+    const [ta, tb] = [client('a'), client('b')];
+    await create(ta, 'name=web');
+    const { object } = await tb.ipc.client(Factory, root).create({ type: 1 });
+    const reader = tb.ipc.client(SwitchStatistics, object as Capability);
+    const { memory } = await reader.getBuffer();
+    const page = tb.memories.open(memory as SharedMemoryRef);
+    const u64 = (at: number) => Number(tb.arena.view.getBigUint64(page.offset + at, true));
+    const age = u64(STATISTICS.AGE);
+    expect([age, kept().length]).toEqual([1, 2]);
+    await first.die(ta, tb);
+    const second = await begin();
+    expect(second.lines).toEqual([]);
+    second.lan.forwarder.counters.received(0, 60);
+    second.lan.forwarder.counters.delivered(0, 1, 60);
+    await reader.sync();
+    expect(u64(STATISTICS.ARRAY + PORT_STATISTICS.RX_NUM)).toBe(1);
+    // Ports may be other ones now, even if they are as many.
+    expect(u64(STATISTICS.AGE)).toBeGreaterThan(age);
+    expect((await reader.getBuffer()).memory).toEqual(memory);
+    // It goes with its holder, and its page with it.
+    await tb.ipc.client(Meta, object as Capability).release({ task: B });
+    expect([kept().length, existsSync(join(dir.path, 'm', page.ref.name))]).toEqual([1, false]);
+    await second.die();
+    expect((await begin()).lines).toEqual([]);
+  });
+
+  it('lets the next life have the pages when its container is restarted', async () => {
+    const first = await begin();
+    const task = client('a');
+    const { object } = await task.ipc.client(Factory, root).create({ type: 1 });
+    await first.die(task);
+    first.readers.leave();
+    first.close();
+    const second = await begin();
+    expect([second.lines, second.ports.length]).toEqual([[], 1]);
+    await task.ipc.client(SwitchStatistics, object as Capability).sync();
+  });
+
+  it('has ports that nobody holds again, and they are what they were', async () => {
+    const first = await begin();
+    await first.control.add(['name=lab', 'vlan=access=7'], undefined);
+    const before = facts(first);
+    await first.die();
+    const second = await begin();
+    expect([facts(second), second.lines, second.control.extras(0)]).toEqual([
+      before,
+      [],
+      { persistent: true, task: '' },
+    ]);
+    await second.die();
+    const third = await begin();
+    third.control.remove('lab');
+    expect([third.lan.ports.count, kept()]).toEqual([0, []]);
+  });
+
   it('keeps nothing when it ends in order', async () => {
     const life = await begin();
     await create(client('a'));
@@ -238,10 +307,11 @@ describe('a switch that is started again', () => {
   });
 });
 
+const PAGE = { name: 'c'.repeat(32), size: 4096 };
 const hex = ({ object }: Capability) => object.toString(16).padStart(8, '0');
-const record = (fields: m.IPortRecord, object = '0000abcd') => {
+const record = (fields: m.IObjectRecord, object = '0000abcd') => {
   const valid = { arguments: [], number: 3, name: 'x', mac: new Uint8Array(0), holders: [A] };
-  writeFileSync(join(journalDir(), object), m.PortRecord.encode({ ...valid, ...fields }).finish());
+  writeFileSync(join(journalDir(), object), m.ObjectRecord.encode({ ...valid, ...fields }).finish());
 };
 
 describe('a journal that is not as the switch has left it', () => {
@@ -294,6 +364,24 @@ describe('a journal that is not as the switch has left it', () => {
       /Unknown option 'hello=1'/,
       () => record({ arguments: [{ text: 'hello=1' }] }),
     ],
+    ['has no holder', /task ids, at least one: current value is ''/, () => record({ holders: [] })],
+    ['is of no type', /Invalid object type/, () => record({ type: 2 })],
+    ['is a reader without a page', /its page must have 4096 bytes: it has 0/, () => record({ type: 1 })],
+    [
+      'is a reader whose page is gone',
+      /none of that name in this lab/,
+      () => record({ type: 1, page: PAGE }),
+    ],
+    [
+      'is a reader of another number of ports',
+      /must have 4096 bytes: it has 8192/,
+      () => record({ type: 1, page: { ...PAGE, size: 8192 } }),
+    ],
+    [
+      'is a reader that nobody holds',
+      /Invalid object type/,
+      () => record({ type: 1, page: PAGE, holders: [], persistent: true }),
+    ],
     [
       'is a second monitor',
       /must be that of a port/,
@@ -340,7 +428,7 @@ describe('a journal that is not as the switch has left it', () => {
     const life = await begin();
     rmSync(journalDir(), { recursive: true });
     await create(client('a'));
-    expect(life.lines.join('\n')).toMatch(/Cannot keep \S+ for a restart of the switch: ENOENT/);
+    expect(life.lines.join('\n')).toMatch(/Cannot keep \S+ for a restart: ENOENT/);
     expect(life.lan.ports.count).toBe(1);
   });
 });

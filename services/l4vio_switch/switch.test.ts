@@ -32,6 +32,7 @@ import { Factory, Meta, SwitchStatistics } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { formatMac } from './mac_address.ts';
 import { PORT_STATISTICS, STATISTICS } from './statistics.ts';
+import { StatisticsReaders } from './statistics_reader.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
 
@@ -58,7 +59,9 @@ async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4, 
     ...(accepts ? { accepts } : {}),
     ...(mtu ? { mtu } : {}),
   });
-  gate.setRoot([bind(Factory, factoryHandlers(gate, lan, server.memories, list.log))]);
+  gate.setRoot([
+    bind(Factory, factoryHandlers(gate, lan, new StatisticsReaders(lan, server.memories), list.log)),
+  ]);
   lan.start();
   root = rootCapability(end);
 }

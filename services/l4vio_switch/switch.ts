@@ -8,6 +8,7 @@ import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import type { ExportOptions, Gate } from '#common/ipc/gate';
 import type { Binding } from '#common/ipc/service';
+import type { KeptRecord, Memo } from '#common/journal/object_journal';
 import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
 import { Throttle } from '#common/obs/throttle';
 import type { Arena } from '#common/shm/arena';
@@ -23,7 +24,6 @@ import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES, VirtioPort } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
 import { Forwarder } from './forward.ts';
-import type { KeptRecord, PortMemo } from './journal.ts';
 import type { StormLimit } from './limits.ts';
 import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
@@ -45,6 +45,8 @@ export interface SwitchEnv extends DeviceEnv {
 
 export interface SwitchOptions extends Pick<Options, 'ports' | 'queueSize' | 'assignMacs'> {
   readonly log: Log;
+  /** What the age of the statistics begins with; default 0. */
+  readonly firstAge?: number;
   /** Seconds after which an address that was not seen is forgotten; default never. */
   readonly macAge?: number;
   /** Storm control of ports that have none of their own. */
@@ -77,7 +79,7 @@ export class Switch {
   constructor(env: SwitchEnv, options: SwitchOptions) {
     this.#env = env;
     this.#options = options;
-    this.ports = new PortList({ maxPorts: options.ports, assignMacs: options.assignMacs, log: options.log });
+    this.ports = new PortList({ ...options, maxPorts: options.ports });
     const macs = new MacTable(undefined, options.macAge);
     this.forwarder = new Forwarder(options.ports, options.log, { macs });
     this.#scheduler = new Scheduler(this.forwarder);
@@ -98,15 +100,16 @@ export class Switch {
   }
 
   /** Makes a port for a client; it goes with the last task that holds it, or with `destroyPort`. Throws L4Error. */
-  createPort(gate: Gate, spec: PortSpec, holder?: string, memo?: PortMemo): Capability {
+  createPort(gate: Gate, spec: PortSpec, holder?: string, memo?: Memo): Capability {
     const holders = holder === undefined ? undefined : [holder];
     return this.#export(gate, this.ports.create(spec), { ...(holders && { holders }) }, memo);
   }
 
   /** Makes a port of an earlier life of the switch again, behind the same object. Throws L4Error. */
-  restorePort(gate: Gate, spec: PortSpec, record: KeptRecord, memo: PortMemo): void {
+  restorePort(gate: Gate, spec: PortSpec, record: KeptRecord, memo: Memo): Capability {
     const { object: id, holders } = record;
-    this.#export(gate, this.ports.restore(spec, record), { id, holders }, memo);
+    const held = record.persistent ? {} : { holders };
+    return this.#export(gate, this.ports.restore(spec, record), { id, ...held }, memo);
   }
 
   /** Makes a VXLAN port that nobody holds: it lives as long as the switch. Throws L4Error. */
@@ -256,7 +259,7 @@ export class Switch {
     gate: Gate,
     port: Port,
     options: Pick<ExportOptions, 'holders' | 'id'>,
-    memo: PortMemo | undefined,
+    memo: Memo | undefined,
   ): Capability {
     const { vxlan, dsMax } = port.spec;
     const bindings = vxlan ? this.#openTunnel(port, vxlan) : this.#serve(port, dsMax).bindings;

@@ -30,6 +30,8 @@ export interface Mapping {
   readonly ref: SharedMemoryRef;
   /** Unmaps; the creator's file disappears as well (peers keep what they mapped). Idempotent. */
   close(): void;
+  /** Unmaps; the file stays for whoever is to adopt it. */
+  leave(): void;
 }
 
 export class SharedMemories {
@@ -66,38 +68,31 @@ export class SharedMemories {
 
   /** Maps a dataspace that a peer made. Throws L4Error EINVAL when name, size or file are not as they must be. */
   open(ref: { name?: string | null; size?: number | null; writable?: boolean | null }): Mapping {
-    const { name, size, writable } = {
+    const known = {
       name: ref.name ?? '',
       size: ref.size ?? 0,
       writable: ref.writable ?? false,
     };
-    if (!isRandomName(name)) {
-      throw new L4Error(
-        'EINVAL',
-        `Cannot map dataspace as its name must be 32 hex digits: current value is "${name}"`,
-      );
-    }
-    if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
-      throw new L4Error(
-        'EINVAL',
-        `Cannot map dataspace ${name} as its size must be a multiple of 4096: current value is ${size}`,
-      );
-    }
-    const fd = this.#openFile(name, writable);
+    const fd = this.#openFile(known, known.writable);
     try {
-      const stat = fstatSync(fd);
-      if (!stat.isFile()) throw new L4Error('EINVAL', `Cannot map dataspace ${name} as it is not a file`);
-      const actual = stat.size;
-      if (actual < size) {
-        throw new L4Error(
-          'EINVAL',
-          `Cannot map dataspace ${name} as ${size} bytes were announced: it has ${actual}`,
-        );
-      }
-      const offset = this.#arena.mapFile(fd, size, writable);
-      return this.#mapping(offset, size, { name, size, writable }, undefined);
+      return this.#mapping(this.#arena.mapFile(fd, known.size, known.writable), known.size, known, undefined);
     } finally {
       closeSync(fd);
+    }
+  }
+
+  /**
+   * Takes over what an earlier life of this task has made to outlive itself: it is ours as if we had made it. Throws as
+   * `open`. Peers are told what `ref` says of writing.
+   */
+  adopt(ref: SharedMemoryRef): Mapping {
+    const fd = this.#openFile(ref, true);
+    try {
+      const offset = this.#arena.mapFile(fd, ref.size, true);
+      return this.#mapping(offset, ref.size, ref, { path: join(this.#dir, ref.name), fd });
+    } catch (err) {
+      closeSync(fd);
+      throw err;
     }
   }
 
@@ -115,16 +110,35 @@ export class SharedMemories {
     }
   }
 
-  #openFile(name: string, writable: boolean): number {
+  /** Opens a file that somebody else has made. Throws L4Error EINVAL when it is not what `name` and `size` say. */
+  #openFile({ name, size }: Pick<SharedMemoryRef, 'name' | 'size'>, writable: boolean): number {
+    if (!isRandomName(name)) {
+      throw new L4Error(
+        'EINVAL',
+        `Cannot map dataspace as its name must be 32 hex digits: current value is "${name}"`,
+      );
+    }
+    if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
+      throw new L4Error(
+        'EINVAL',
+        `Cannot map dataspace ${name} as its size must be a multiple of 4096: current value is ${size}`,
+      );
+    }
+    let fd: number;
     try {
       // A peer may have put anything there: a FIFO must not keep us waiting, nor a link lead to files of ours.
       const mode = writable ? constants.O_RDWR : constants.O_RDONLY;
-      return openSync(join(this.#dir, name), mode | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+      fd = openSync(join(this.#dir, name), mode | constants.O_NONBLOCK | constants.O_NOFOLLOW);
     } catch (cause) {
       throw new L4Error('EINVAL', `Cannot map dataspace ${name} as there is none of that name in this lab`, {
         cause,
       });
     }
+    const stat = fstatSync(fd);
+    if (stat.isFile() && stat.size >= size) return fd;
+    closeSync(fd);
+    const why = stat.isFile() ? `${size} bytes were announced: it has ${stat.size}` : 'it is not a file';
+    throw new L4Error('EINVAL', `Cannot map dataspace ${name} as ${why}`);
   }
 
   /** `own`: the file, if it is ours; it stays open for its lock. */
@@ -143,11 +157,14 @@ export class SharedMemories {
       },
       ref,
       close: () => {
+        if (!this.#open.has(mapping)) return;
+        mapping.leave();
+        if (own) unlinkQuietly(own.path);
+      },
+      leave: () => {
         if (!this.#open.delete(mapping)) return;
         this.#arena.unmap(offset, size);
-        if (!own) return;
-        closeSync(own.fd);
-        unlinkQuietly(own.path);
+        if (own) closeSync(own.fd);
       },
     };
     this.#open.add(mapping);
