@@ -6,7 +6,8 @@
  */
 import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
-import type { Gate } from '#common/ipc/gate';
+import type { ExportOptions, Gate } from '#common/ipc/gate';
+import type { KeptRecord, Memo } from '#common/journal/object_journal';
 import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
 import { Throttle } from '#common/obs/throttle';
 import type { Arena } from '#common/shm/arena';
@@ -88,21 +89,43 @@ export class Link {
   }
 
   /** Gives a free port to a client; it is free again when the last task that holds it is gone. Throws L4Error ENOMEM. */
-  createPort(gate: Gate, spec: PortSpec, holder: string): Capability {
+  createPort(gate: Gate, spec: PortSpec, holder: string, memo?: Memo): Capability {
     const number = this.#servers.indexOf(undefined);
     if (number < 0) {
       throw new L4Error('ENOMEM', 'No port available: both are in use, a point-to-point link has two', {
         code: 'P2P_NO_PORT',
       });
     }
+    return this.#export(gate, number, spec, { holders: [holder] }, memo);
+  }
+
+  /** Makes a port of an earlier life of the link again, behind the same object. Throws L4Error EINVAL, ENOMEM. */
+  restorePort(gate: Gate, spec: PortSpec, { number, object: id, holders }: KeptRecord, memo: Memo): void {
+    if (number >= ENDS)
+      throw new L4Error('EINVAL', `its number must be 0..${ENDS - 1}: current value is ${number}`);
+    if (this.#servers[number]) throw new L4Error('ENOMEM', `port ${number} is in use`);
+    this.#export(gate, number, spec, { id, holders }, memo);
+  }
+
+  #export(
+    gate: Gate,
+    number: number,
+    spec: PortSpec,
+    options: Required<Pick<ExportOptions, 'holders'>> & Pick<ExportOptions, 'id'>,
+    memo: Memo | undefined,
+  ): Capability {
     const { bindings } = this.#connect(number, spec);
-    return gate.export(bindings, {
-      holder,
+    const capability = gate.export(bindings, {
+      ...options,
+      onHolders: (holders) => memo?.save(capability.object, { number }, holders),
       onGone: () => {
         this.#options.log(`Client on port ${number} has gone. Unregistering.`);
+        memo?.remove(capability.object);
         this.#disconnect(number);
       },
     });
+    memo?.save(capability.object, { number }, options.holders);
+    return capability;
   }
 
   #connect(number: number, { dsMax, mac }: PortSpec): DeviceServer {

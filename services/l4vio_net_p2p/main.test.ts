@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createGate } from '#common/ipc/capability';
 import type { TaskEnv } from '#common/task/env';
@@ -60,10 +61,11 @@ describe('main()', () => {
       arena,
       memories,
       doorbells,
+      runDir: dir.path,
       serverEnds: new Map([['svr', createGate()]]),
     });
     ipc.close();
-    expect(status).toBe(0);
+    expect([status, readdirSync(`${dir.path}/g`)]).toEqual([0, []]);
     expect(lines.at(-1)).toBe('Enable polling at interval 2000 usec');
   });
 });

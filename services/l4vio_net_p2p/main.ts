@@ -5,11 +5,15 @@
  * to end, 1 bad command line, 2 no `svr`.
  */
 import { once } from 'node:events';
+import type { ServerEnd } from '#common/ipc/capability';
+import type { Gate } from '#common/ipc/gate';
 import { bind } from '#common/ipc/service';
+import { journalPath, ObjectJournal } from '#common/journal/object_journal';
+import { serveAgain } from '#common/journal/resume';
 import { trustOnly } from '#common/l4virtio/trusted';
 import type { TaskEnv } from '#common/task/env';
 import { Factory } from '../../proto/gen/services.js';
-import { factoryHandlers } from './factory.ts';
+import { factoryHandlers, restorePort } from './factory.ts';
 import { Link } from './link.ts';
 import { OptionError, type Options, parseOptions, USAGE } from './options.ts';
 
@@ -37,17 +41,38 @@ export async function main(env: TaskEnv): Promise<number> {
     return EXIT_NO_SVR;
   }
   const accepts = await trustOnly(env, trustedDataspaces);
+  const journal = new ObjectJournal(journalPath(env.runDir, svr.gate), say);
   const link = new Link(env, { queueSize, pollUs, accepts, log: say });
+  let gate: Gate | undefined;
   try {
     if (pollUs !== undefined) say(`Enable polling at interval ${pollUs} usec`);
     link.start();
-    const gate = await env.ipc.serve(svr);
-    gate.setRoot([bind(Factory, factoryHandlers(gate, link, say))]);
+    gate = await serve(env, svr, link, journal);
+    gate.setRoot([bind(Factory, factoryHandlers(gate, link, say, journal))]);
     if (!env.signal.aborted) await once(env.signal, 'abort');
+    // Who starts components may be about to start this one again; the directory goes with the lab.
+    if (!env.external) journal.close();
     return 0;
   } finally {
+    // With the gate closed first, clients do not hear that their ports are given up, but that the link is away.
+    if (env.external) gate?.close();
     link.close();
   }
+}
+
+/** With the ports of an earlier life, if there was one. */
+async function serve(env: TaskEnv, svr: ServerEnd, link: Link, journal: ObjectJournal): Promise<Gate> {
+  if (!journal.resumed) return env.ipc.serve(svr);
+  const { gate, records } = await serveAgain(
+    env,
+    svr,
+    journal,
+    (again, record) => restorePort(again, link, record, journal),
+    say,
+  );
+  if (records.length > 0)
+    say(`Started again, with ${records.map(({ number }) => `port ${number}`).join(' and ')}`);
+  return gate;
 }
 
 function readOptions(args: readonly string[]): Options | undefined {

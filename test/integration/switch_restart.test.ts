@@ -1,21 +1,13 @@
 /** A switch that is killed during downloads and started again: its clients keep ports, addresses and TCP connections. */
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  createReadStream,
-  mkdirSync,
-  readdirSync,
-  statSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Download, hashOfFile, labScript, ROM, signalTask, WebServer } from './download_lab.ts';
 import { ExternalLab, SCALING, SERVERS } from './external_lab.ts';
+import { Growing } from './growing_file.ts';
 import { offline, type Run, TestBed } from './harness.ts';
 
 const MIB = 2 ** 20;
@@ -49,38 +41,6 @@ class Counter {
 
   close(): void {
     this.#server.close();
-  }
-}
-
-/** A file that a curl is writing. */
-class Growing {
-  readonly path: string;
-  readonly #run: Run;
-
-  constructor(path: string, run: Run) {
-    this.path = path;
-    this.#run = run;
-  }
-
-  get bytes(): number {
-    return statSync(this.path, { throwIfNoEntry: false })?.size ?? 0;
-  }
-
-  /** Resolves when so many bytes more are there; rejects when curl ends before. */
-  async more(bytes: number): Promise<void> {
-    const wanted = this.bytes + bytes;
-    while (this.bytes < wanted) {
-      const { exitCode } = this.#run.child;
-      if (exitCode !== null)
-        throw new Error(`curl ended with ${exitCode} after ${this.bytes} bytes:\n${this.#run.stderr}`);
-      await sleep(10);
-    }
-  }
-
-  async sha256(): Promise<string> {
-    const hash = createHash('sha256');
-    for await (const chunk of createReadStream(this.path)) hash.update(chunk as Buffer);
-    return hash.digest('hex');
   }
 }
 

@@ -1,0 +1,53 @@
+/** A cable that is killed in the middle of a download and started again: its clients keep ports, addresses and connections. */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { signalTask } from './download_lab.ts';
+import { Growing } from './growing_file.ts';
+import { TestBed } from './harness.ts';
+
+const MIB = 2 ** 20;
+const SIZE = 96 * MIB;
+
+let bed: TestBed;
+beforeEach(() => {
+  bed = new TestBed();
+});
+afterEach(() => bed.close());
+
+it('kill -9 of l4vio_net_p2p with a restart policy, twice in a download: one request, the right bytes', async () => {
+  const site = join(bed.scratch, 'site');
+  const bytes = randomBytes(SIZE);
+  mkdirSync(site);
+  writeFileSync(join(site, 'big'), bytes);
+  const path = join(bed.scratch, 'download');
+  const script = bed.file(
+    'cable.cfg',
+    `local L4 = require("L4");
+local ld = L4.default_loader;
+local p2p = ld:new_channel();
+ld:start({ caps = { svr = p2p:svr() } }, "rom/l4vio_net_p2p");
+ld:start({ caps = { virtnet = p2p:create(0, "ds-max=4"), rom = L4.Env.rom } }, "rom/httpd rom/site", { IFCONFIG_IP4_vn0 = "10.0.0.1/24" });
+ld:start({ caps = { virtnet = p2p:create(0, "ds-max=4") } }, "rom/curl -s -S --retry 3 --retry-connrefused -o ${path} http://10.0.0.1/big", { IFCONFIG_IP4_vn0 = "10.0.0.2/24" });
+`,
+  );
+  const lab = bed.l4lab([
+    'run',
+    script,
+    ...['--rom', bed.scratch, '--nic', 'none', '--restart', 'l4vio_net_p2p', '--wait-for', 'curl'],
+  ]);
+  const file = new Growing(path, lab);
+  await file.more(4 * MIB);
+  for (let kill = 1; kill <= 2; kill++) {
+    signalTask(bed, 'l4vio_net_p2p', 'SIGKILL');
+    await lab.saw(new RegExp(`(Started again, with port 0 and port 1[^]*){${kill}}`));
+    await file.more(8 * MIB);
+  }
+  expect(await lab.exit, lab.stderr).toBe(0);
+  expect([file.bytes, await file.sha256()]).toEqual([SIZE, createHash('sha256').update(bytes).digest('hex')]);
+  // Nothing was asked for twice, and both clients came back each time.
+  expect(lab.text.match(/"GET \/big HTTP\/1.1" 200/g)).toHaveLength(1);
+  expect(`${lab.text}${lab.stderr}`.match(/virtnet is back after \d+ ms/g)).toHaveLength(4);
+  expect([bed.processes(), bed.files()]).toEqual([[], []]);
+}, 120_000);
