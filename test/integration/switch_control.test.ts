@@ -314,6 +314,40 @@ describe('l4lab port', { timeout: 60_000 }, () => {
     expect(dropped).toHaveLength(5);
   });
 
+  it('come back after kill -9 of the switch: ports that were made here, and the page of a statistics reader', async () => {
+    const script = bed.file(
+      'stats.cfg',
+      `local ld = require("L4").default_loader
+local lan = ld:new_channel()
+ld:start({ caps = { svr = lan:svr() } }, "rom/l4vio_switch")
+ld:start({ caps = { stats = lan:create(1) }, log = { "stats" } }, "rom/statistics_client.js")
+`,
+    );
+    const lab = bed.l4lab(['run', script, ...PROGRAMS, '--restart', 'l4vio_switch']);
+    await lab.saw(/ports: *\n/);
+    await ok('port', 'add', 'src', 'vlan=access=7');
+    await ok('port', 'add', 'dst', 'vlan=access=7', 'mac=02:00:00:00:00:07');
+    await lab.saw(/ports: src dst/);
+    const before = await ok('port', 'list');
+    for (let kill = 1; kill <= 2; kill++) {
+      process.kill(await pidOf('l4vio_switch'), 'SIGKILL');
+      await lab.saw(new RegExp(`(Started again, with the ports src dst[^]*){${kill}}`));
+      await vi.waitFor(async () => expect((await bed.done(['port', 'list'])).run.text).toBe(before), 10_000);
+      await ok('port', 'run', '--wait', 'src', 'rom/frame_client.js', 'send', '9', '60');
+      expect(await ports()).toMatchObject({
+        src: { in: { packets: 9 } },
+        dst: { mac: '02:00:00:00:00:07', drops: [{ reason: 'not_ready', count: 9 }] },
+      });
+    }
+    // The reader has mapped its page before all of that.
+    await ok('port', 'del', 'dst');
+    await ok('port', 'add', 'new');
+    await lab.saw(/ports: src new/);
+    lab.child.kill('SIGINT');
+    await lab.exit;
+    expect([bed.processes(), bed.files()]).toEqual([[], []]);
+  });
+
   it('refuses with a sentence what cannot be', async () => {
     await startSwitches('');
     await ok('port', 'add', 'one');
