@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, truncateSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
 import { bind } from '#common/ipc/service';
@@ -7,7 +7,7 @@ import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { featureNames, NET_F_CSUM, NET_F_GUEST_CSUM } from '#common/virtio/features';
 import { ethernet } from '#common/vnet/testing/mock_client';
 import { netHeader, offsets, tcpFrame, withPartialChecksum } from '#common/vnet/testing/tcp_frame';
-import { Factory, Meta } from '../../proto/gen/services.js';
+import { Factory, L4virtio, Meta } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { Link, type LinkOptions } from './link.ts';
 
@@ -202,6 +202,28 @@ describe('Link', () => {
     expect(a.resets).toBe(0);
   });
 });
+
+it.runIf(process.arch === 'x64')(
+  'a client that truncates what it shares is told apart at the next kick, and asked to reset',
+  async () => {
+    await serve();
+    const [ta, tb] = [task('a'), task('b')];
+    const port = await create(ta);
+    await NetClient.open(ta, port);
+    const b = await NetClient.open(tb, await create(tb));
+    const { memory } = await ta.ipc.client(L4virtio, port).deviceConfig();
+    truncateSync(`${dir.path}/m/${memory?.name}`, 0);
+    await expect
+      .poll(() => {
+        b.send(ethernet(0, 1));
+        return lines.at(-1);
+      })
+      .toMatch(
+        /^Port 0: Cannot use memory of the driver of port 0 as the file of its config page was truncated/,
+      );
+    expect(b.resets).toBe(0);
+  },
+);
 
 describe('create()', () => {
   it('refuses with the words of the original, to the caller and in the log', async () => {

@@ -8,12 +8,12 @@ import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import type { ExportOptions, Gate } from '#common/ipc/gate';
 import type { KeptRecord, Memo } from '#common/journal/object_journal';
-import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
+import type { DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
+import { LossWatch, serveNetPort } from '#common/l4virtio/net_port';
 import { Throttle } from '#common/obs/throttle';
 import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { Pump } from '#common/shm/pump';
-import { DEVICE_ID_NET } from '#common/virtio/config_page';
 import {
   F_EVENT_IDX,
   F_INDIRECT_DESC,
@@ -29,8 +29,6 @@ import { SCRATCH_BYTES } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
 import { across, ENDS, Wire, WireEnd } from './wire.ts';
 
-const RX = 0;
-const TX = 1;
 const MAC_SIZE = 6;
 const US_PER_MS = 1000;
 
@@ -56,6 +54,7 @@ export class Link {
   readonly #pump: Pump;
   readonly #scratch: number;
   readonly #servers: (DeviceServer | undefined)[] = [undefined, undefined];
+  readonly #losses: LossWatch;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(env: LinkEnv, options: LinkOptions) {
@@ -71,6 +70,7 @@ export class Link {
     });
     this.#scheduler = new Scheduler(this.#wire);
     this.#pump = new Pump(this.#scheduler);
+    this.#losses = new LossWatch(env.arena);
     this.#scratch = env.arena.mapPrivate(ENDS * SCRATCH_BYTES);
   }
 
@@ -130,50 +130,36 @@ export class Link {
 
   #connect(number: number, { dsMax, mac }: PortSpec): DeviceServer {
     const { log, queueSize, accepts } = this.#options;
-    const errors = new Throttle((text) => log(text));
-    const server: DeviceServer = new DeviceServer(this.#env, {
-      deviceId: DEVICE_ID_NET,
+    const options = {
+      title: `Port ${number}`,
       features: offeredFeatures(mac !== undefined),
-      queues: [queueSize, queueSize],
       config: mac ?? new Uint8Array(MAC_SIZE),
       dsMax,
-      name: `port ${number}`,
-      onConfigured: () => this.#run(end, server, number),
-      onReset: () => end.stop(),
+      queueSize,
+      accepts,
       onKick: () => this.#activate(),
-      onError: (reason) => errors.say(`Port ${number}: ${reason}`),
-      ...(accepts ? { accepts } : {}),
-    });
-    const end = new WireEnd({
-      number,
-      memory: this.#env.arena,
-      scratch: this.#scratch + number * SCRATCH_BYTES,
-      wire: this.#wire,
-      device: {
-        fail: (error) => {
-          // Zeros in place of rings that were truncated break rules, too: the cause is to be said first.
-          server.checkMemory();
-          server.device.fail(error.message);
-        },
-        interrupt: () => server.device.interrupt(),
-        invalidRequest: (why) => errors.say(`Port ${number}: Invalid request${why ? `: ${why}` : ''}`),
-      },
+      // What either end sent before this one was ready waits in its queue.
+      onStarted: () => this.#activate(),
+      onError: log,
+      onInvalidRequest: log,
+    };
+    const { server, port } = serveNetPort(this.#env, options, (device) => {
+      return new WireEnd({
+        number,
+        memory: this.#env.arena,
+        scratch: this.#scratch + number * SCRATCH_BYTES,
+        wire: this.#wire,
+        device,
+      });
     });
     this.#servers[number] = server;
-    this.#wire.connect(number, end);
+    this.#wire.connect(number, port);
     return server;
-  }
-
-  #run(end: WireEnd, { device }: DeviceServer, number: number): void {
-    const [rx, tx] = [device.queue(RX), device.queue(TX)];
-    if (!rx || !tx) throw new Error(`Broken invariant: port ${number} is configured without queues`);
-    end.start(rx, tx, device.features);
-    // What either end sent before this one was ready waits in its queue.
-    this.#activate();
   }
 
   /** A kick means frames of that port, or receive buffers that frames of the other one wait for. */
   #activate(): void {
+    this.#losses.check(this.#servers);
     for (let number = 0; number < ENDS; number++) this.#scheduler.activate(number);
     this.#pump.kick();
   }

@@ -9,14 +9,13 @@ import { L4Error } from '#common/ipc/errors';
 import type { ExportOptions, Gate } from '#common/ipc/gate';
 import type { Binding } from '#common/ipc/service';
 import type { KeptRecord, Memo } from '#common/journal/object_journal';
-import { type DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
-import { Throttle } from '#common/obs/throttle';
+import type { DeviceEnv, DeviceServer } from '#common/l4virtio/device_server';
+import { LossWatch, serveNetPort } from '#common/l4virtio/net_port';
 import type { Arena } from '#common/shm/arena';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { Pump } from '#common/shm/pump';
-import { DEVICE_ID_NET } from '#common/virtio/config_page';
 import type { DeviceQueue } from '#common/virtio/device_queue';
-import { type Features, hasFeature, NET_F_MTU, NET_F_STATUS } from '#common/virtio/features';
+import { type Features, hasFeature, NET_F_STATUS } from '#common/virtio/features';
 import type { Endpoint } from '#common/vnet/endpoint';
 import { netConfig } from '#common/vnet/net_config';
 import { missingFeature, portFeatures } from '#common/vnet/offload';
@@ -65,8 +64,7 @@ export class Switch {
   readonly #scheduler: Scheduler;
   readonly #pump: Pump;
   readonly #scratch: number;
-  /** Mappings that clients had taken away when we looked last. */
-  #losses: number;
+  readonly #losses: LossWatch;
   readonly #servers = new Map<number, DeviceServer>();
   /** What takes the object of a client's port away. */
   readonly #destroyers = new Map<number, () => void>();
@@ -85,7 +83,7 @@ export class Switch {
     this.#scheduler = new Scheduler(this.forwarder);
     this.#pump = new Pump(this.#scheduler);
     this.#tunnels = new Tunnels(env.arena, this.forwarder, (number) => this.activate(number));
-    this.#losses = env.arena.losses;
+    this.#losses = new LossWatch(env.arena);
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
   }
 
@@ -205,7 +203,7 @@ export class Switch {
 
   /** There may be frames at a port: gets the pump going. */
   activate(number: number): void {
-    this.#checkMemory();
+    this.#losses.check(this.#servers.values());
     this.#scheduler.activate(number);
     this.#pump.kick();
   }
@@ -247,14 +245,6 @@ export class Switch {
     writeStatistics(this.#env.arena, at, this.#options.ports, this.ports, this.forwarder.counters);
   }
 
-  /** Has anybody truncated memory under us? Looked at when a client kicks or breaks a rule, not per frame. */
-  #checkMemory(): void {
-    const { losses } = this.#env.arena;
-    if (losses === this.#losses) return;
-    this.#losses = losses;
-    for (const server of this.#servers.values()) server.checkMemory();
-  }
-
   #export(
     gate: Gate,
     port: Port,
@@ -281,43 +271,39 @@ export class Switch {
   #serve(port: Port, dsMax: number): DeviceServer {
     const { number, name } = port;
     const { log, queueSize, accepts } = this.#options;
-    const errors = new Throttle((text) => log.error(text));
-    const warnings = new Throttle((text) => log.warn('request', text));
     try {
-      const server: DeviceServer = new DeviceServer(this.#env, {
-        deviceId: DEVICE_ID_NET,
+      const options = {
+        title: `Port '${name}'`,
         features: this.#offeredFeatures(port),
         missingFeature,
-        queues: [queueSize, queueSize],
         config: this.#configOf(port),
         dsMax,
-        name: `port '${name}'`,
-        onConfigured: () => this.#startPort(endpoint, server, port),
-        onReset: () => endpoint.stop(),
+        queueSize,
+        mtu: this.#mtuOf(port),
+        accepts,
         onKick: () => this.activate(number),
-        onError: (reason) => errors.say(`Port '${name}': ${reason}`),
-        ...(accepts ? { accepts } : {}),
-      });
-      const endpoint = new VirtioPort({
-        number,
-        nic: port.kind === 'nic',
-        memory: this.#env.arena,
-        scratch: this.#scratchOf(number),
-        mute: isOnlooker(port.kind),
-        fabric: this.forwarder,
-        device: {
-          fail: (error) => {
-            // Zeros in place of rings break rules, too: the cause is to be said, not that.
-            server.checkMemory();
-            server.device.fail(error.message);
-          },
-          interrupt: () => server.device.interrupt(),
-          invalidRequest: (why) => warnings.say(`Port '${name}': Invalid request${why ? `: ${why}` : ''}`),
+        onStarted: () => {
+          log.debug('port', `Port ${number} runs`);
+          // What the driver sent before it was ready has had its notification already.
+          this.activate(number);
         },
+        onError: (text: string) => log.error(text),
+        onInvalidRequest: (text: string) => log.warn('request', text),
+      };
+      const made = serveNetPort(this.#env, options, (device) => {
+        return new VirtioPort({
+          number,
+          nic: port.kind === 'nic',
+          memory: this.#env.arena,
+          scratch: this.#scratchOf(number),
+          mute: isOnlooker(port.kind),
+          fabric: this.forwarder,
+          device,
+        });
       });
-      this.#servers.set(number, server);
-      this.#connect(number, endpoint);
-      return server;
+      this.#servers.set(number, made.server);
+      this.#connect(number, made.port);
+      return made.server;
     } catch (err) {
       // No memory for the config page: the number must not stay taken.
       this.ports.remove(number);
@@ -349,17 +335,6 @@ export class Switch {
       // A port without endpoint has no frames; it is looked at again when it is connected.
       if (this.forwarder.endpoint(port.number)) this.forwarder.mirror(port.number, mirrors);
     }
-  }
-
-  #startPort(endpoint: VirtioPort, { device }: DeviceServer, port: Port): void {
-    const { number } = port;
-    const [rx, tx] = [device.queue(RX), device.queue(TX)];
-    if (!rx || !tx) throw new Error(`Broken invariant: port ${number} is configured without queues`);
-    const mtu = hasFeature(device.features, NET_F_MTU) ? this.#mtuOf(port) : undefined;
-    endpoint.start(rx, tx, device.features, mtu);
-    this.#options.log.debug('port', `Port ${number} runs`);
-    // What the driver sent before it was ready has had its notification already.
-    this.activate(number);
   }
 
   #disconnect(number: number): void {
