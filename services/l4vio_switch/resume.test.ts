@@ -184,6 +184,21 @@ describe('a switch that is started again', () => {
     await expect(tb.ipc.interfaces(port)).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
   });
 
+  it('keeps no more of what a client claims than can be true', async () => {
+    const first = await begin();
+    const task = client('a');
+    const port = await create(task);
+    const meta = task.ipc.client(Meta, port);
+    await meta.hold({ task: '../x' });
+    for (let n = 0; n < 2000; n++) await meta.hold({ task: n.toString(16).padStart(32, '0') });
+    // Its arguments are too long to be kept.
+    await create(task, `name=${'x'.repeat(100_000)}`);
+    expect(first.lines.join('\n')).toMatch(/Cannot keep \S+ for a restart: it would have 100\d\d\d bytes/);
+    await first.die(task);
+    const second = await begin();
+    expect([second.ports.length, second.ports[0]?.holders.length, second.lines]).toEqual([1, 1024, []]);
+  });
+
   it('asks its parent who is left, and lets go of the ports of the others', async () => {
     const first = await begin();
     const [ta, tb] = [client('a'), client('b')];
