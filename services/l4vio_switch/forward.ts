@@ -112,7 +112,7 @@ export class Forwarder extends Fabric {
     if (port !== this.monitor && spec.mirror === undefined) this.#live[this.#liveCount++] = port;
   }
 
-  /** Disconnects a port and forgets the addresses behind it. Its link and its tap stay as they are. */
+  /** Disconnects a port and forgets the addresses behind it. Its link, its tap and its counters stay as they are. */
   disconnect(port: number): void {
     if (this.endpoints[port] === undefined) return;
     this.endpoints[port] = undefined;
@@ -123,6 +123,13 @@ export class Forwarder extends Fabric {
     this.macs.flush(port);
     const index = this.#live.subarray(0, this.#liveCount).indexOf(port);
     if (index >= 0) this.#live.copyWithin(index, index + 1, this.#liveCount--);
+  }
+
+  /** A port that was disconnected does not come back: the next one of that number begins with nothing. */
+  forget(port: number): void {
+    this.setLink(port, true);
+    this.tap(port, undefined);
+    this.counters.reset(port);
   }
 
   /** Lets `tap` see all frames of a port from now on, whoever is connected to it; undefined: nobody does. */

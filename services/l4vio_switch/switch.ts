@@ -215,10 +215,8 @@ export class Switch {
     this.#disconnect(number);
     this.#takenDown.delete(number);
     this.#noCarrier.delete(number);
-    this.forwarder.setLink(number, true);
     for (const tell of this.#removalListeners) tell(number);
-    this.forwarder.tap(number, undefined);
-    this.forwarder.counters.reset(number);
+    this.forwarder.forget(number);
     this.#destroyers.delete(number);
     this.ports.remove(number);
     this.#updateMirrors();

@@ -68,6 +68,7 @@ export class FuzzPort {
     const { memory, forwarder, number, scratch, onDeliver } = this.#options;
     this.#endpoint?.stop();
     forwarder.disconnect(number);
+    forwarder.forget(number);
     this.failure = undefined;
     this.regions = new Regions(4);
     this.plot.clear();
