@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { signalTask } from './download_lab.ts';
+import { ExternalLab } from './external_lab.ts';
 import { Growing } from './growing_file.ts';
 import { TestBed } from './harness.ts';
 
@@ -16,25 +17,29 @@ beforeEach(() => {
 });
 afterEach(() => bed.close());
 
-it('kill -9 of l4vio_net_p2p with a restart policy, twice in a download: one request, the right bytes', async () => {
-  const site = join(bed.scratch, 'site');
+/** A directory `site` with a large file in it; what a download of that must be. */
+function makeSite(bed: TestBed): string {
   const bytes = randomBytes(SIZE);
-  mkdirSync(site);
-  writeFileSync(join(site, 'big'), bytes);
-  const path = join(bed.scratch, 'download');
-  const script = bed.file(
-    'cable.cfg',
-    `local L4 = require("L4");
+  mkdirSync(join(bed.scratch, 'site'));
+  writeFileSync(join(bed.scratch, 'site', 'big'), bytes);
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** A cable between a web server and a curl that writes to a file. */
+const scriptFor = (path: string): string => `local L4 = require("L4");
 local ld = L4.default_loader;
 local p2p = ld:new_channel();
 ld:start({ caps = { svr = p2p:svr() } }, "rom/l4vio_net_p2p");
 ld:start({ caps = { virtnet = p2p:create(0, "ds-max=4"), rom = L4.Env.rom } }, "rom/httpd rom/site", { IFCONFIG_IP4_vn0 = "10.0.0.1/24" });
 ld:start({ caps = { virtnet = p2p:create(0, "ds-max=4") } }, "rom/curl -s -S --retry 3 --retry-connrefused -o ${path} http://10.0.0.1/big", { IFCONFIG_IP4_vn0 = "10.0.0.2/24" });
-`,
-  );
+`;
+
+it('kill -9 of l4vio_net_p2p with a restart policy, twice in a download: one request, the right bytes', async () => {
+  const hash = makeSite(bed);
+  const path = join(bed.scratch, 'download');
   const lab = bed.l4lab([
     'run',
-    script,
+    bed.file('cable.cfg', scriptFor(path)),
     ...['--rom', bed.scratch, '--nic', 'none', '--restart', 'l4vio_net_p2p', '--wait-for', 'curl'],
   ]);
   const file = new Growing(path, lab);
@@ -45,9 +50,34 @@ ld:start({ caps = { virtnet = p2p:create(0, "ds-max=4") } }, "rom/curl -s -S --r
     await file.more(8 * MIB);
   }
   expect(await lab.exit, lab.stderr).toBe(0);
-  expect([file.bytes, await file.sha256()]).toEqual([SIZE, createHash('sha256').update(bytes).digest('hex')]);
+  expect([file.bytes, await file.sha256()]).toEqual([SIZE, hash]);
   // Nothing was asked for twice, and both clients came back each time.
   expect(lab.text.match(/"GET \/big HTTP\/1.1" 200/g)).toHaveLength(1);
   expect(`${lab.text}${lab.stderr}`.match(/virtnet is back after \d+ ms/g)).toHaveLength(4);
   expect([bed.processes(), bed.files()]).toEqual([[], []]);
 }, 120_000);
+
+it.each(['SIGKILL', 'SIGTERM'] as const)(
+  '%s of l4vio_net_p2p as a component that is started again: the same curl, the right bytes',
+  async (signal) => {
+    const path = join(bed.scratch, 'download');
+    const lab = await ExternalLab.start(scriptFor(path));
+    try {
+      const hash = makeSite(lab.bed);
+      lab.startBroker('--nic', 'none');
+      lab.supervise('machine', 'l4vio_net_p2p', 'httpd');
+      await lab.ready('ned', 'l4vio_net_p2p', 'httpd');
+      const curl = lab.component('curl');
+      const file = new Growing(path, curl);
+      await file.more(4 * MIB);
+      lab.running.get('l4vio_net_p2p')?.child.kill(signal);
+      await curl.saw(/virtnet is back/);
+      expect(await curl.exit, curl.stderr).toBe(0);
+      expect([file.bytes, await file.sha256()]).toEqual([SIZE, hash]);
+      expect((await lab.end()).files).toEqual([]);
+    } finally {
+      await lab[Symbol.asyncDispose]();
+    }
+  },
+  120_000,
+);
