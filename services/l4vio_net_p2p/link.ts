@@ -70,7 +70,7 @@ export class Link {
     });
     this.#scheduler = new Scheduler(this.#wire);
     this.#pump = new Pump(this.#scheduler);
-    this.#losses = new LossWatch(env.arena);
+    this.#losses = new LossWatch(env.arena, () => this.#servers);
     this.#scratch = env.arena.mapPrivate(ENDS * SCRATCH_BYTES);
   }
 
@@ -159,7 +159,7 @@ export class Link {
 
   /** A kick means frames of that port, or receive buffers that frames of the other one wait for. */
   #activate(): void {
-    this.#losses.check(this.#servers);
+    this.#losses.check();
     for (let number = 0; number < ENDS; number++) this.#scheduler.activate(number);
     this.#pump.kick();
   }

@@ -83,7 +83,7 @@ export class Switch {
     this.#scheduler = new Scheduler(this.forwarder);
     this.#pump = new Pump(this.#scheduler);
     this.#tunnels = new Tunnels(env.arena, this.forwarder, (number) => this.activate(number));
-    this.#losses = new LossWatch(env.arena);
+    this.#losses = new LossWatch(env.arena, () => this.#servers.values());
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
   }
 
@@ -203,7 +203,7 @@ export class Switch {
 
   /** There may be frames at a port: gets the pump going. */
   activate(number: number): void {
-    this.#losses.check(this.#servers.values());
+    this.#losses.check();
     this.#scheduler.activate(number);
     this.#pump.kick();
   }

@@ -76,19 +76,22 @@ export function serveNetPort<Port extends VirtioPort>(
 /** Has anybody truncated memory under us? To be asked when a driver kicks, not per frame: one load unless it is so. */
 export class LossWatch {
   readonly #arena: Pick<Arena, 'losses'>;
+  readonly #servers: () => Iterable<DeviceServer | undefined>;
   /** Mappings that were taken away when we looked last. */
   #seen: number;
 
-  constructor(arena: Pick<Arena, 'losses'>) {
+  /** `servers`: those that there are when something was lost. */
+  constructor(arena: Pick<Arena, 'losses'>, servers: () => Iterable<DeviceServer | undefined>) {
     this.#arena = arena;
+    this.#servers = servers;
     this.#seen = arena.losses;
   }
 
-  /** Lets those of `servers` fail whose driver has done it. */
-  check(servers: Iterable<DeviceServer | undefined>): void {
+  /** Lets those fail whose driver has done it. */
+  check(): void {
     const { losses } = this.#arena;
     if (losses === this.#seen) return;
     this.#seen = losses;
-    for (const server of servers) server?.checkMemory();
+    for (const server of this.#servers()) server?.checkMemory();
   }
 }
