@@ -184,6 +184,22 @@ describe('a switch that is started again', () => {
     await expect(tb.ipc.interfaces(port)).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
   });
 
+  it('has the links still down that were taken down', async () => {
+    const first = await begin();
+    const [ta, tb] = [client('a'), client('b')];
+    const [ca, cb] = [await create(ta, 'name=a'), await create(tb, 'name=b')];
+    for (const up of [false, true, false]) first.lan.setLink(0, up);
+    await ta.ipc.client(Meta, ca).hold({ task: NED });
+    await first.die(ta, tb);
+    const second = await begin();
+    expect([0, 1].map((number) => second.lan.forwarder.linkUp(number))).toEqual([false, true]);
+    const [a, b] = [await NetClient.open(ta, ca), await NetClient.open(tb, cb)];
+    expect([a, b].map(({ driver }) => driver.deviceConfig(8)[6])).toEqual([0, 1]);
+    second.lan.setLink(0, true);
+    await second.die();
+    expect((await begin()).lan.forwarder.linkUp(0)).toBe(true);
+  });
+
   it('keeps no more of what a client claims than can be true', async () => {
     const first = await begin();
     const task = client('a');

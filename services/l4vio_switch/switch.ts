@@ -64,6 +64,8 @@ export class Switch {
   readonly #scheduler: Scheduler;
   readonly #pump: Pump;
   readonly #scratch: number;
+  /** What keeps a port for the next life of the switch. */
+  readonly #keepers = new Map<number, () => void>();
   readonly #losses: LossWatch;
   readonly #servers = new Map<number, DeviceServer>();
   /** What takes the object of a client's port away. */
@@ -107,7 +109,10 @@ export class Switch {
   restorePort(gate: Gate, spec: PortSpec, record: KeptRecord, memo: Memo): Capability {
     const { object: id, holders } = record;
     const held = record.persistent ? {} : { holders };
-    return this.#export(gate, this.ports.restore(spec, record), { id, ...held }, memo);
+    const port = this.ports.restore(spec, record);
+    const capability = this.#export(gate, port, { id, ...held }, memo);
+    if (record.down) this.setLink(port.number, false);
+    return capability;
   }
 
   /** Makes a VXLAN port that nobody holds: it lives as long as the switch. Throws L4Error. */
@@ -168,6 +173,7 @@ export class Switch {
     }
     if (up) this.#takenDown.delete(number);
     else this.#takenDown.add(number);
+    this.#keepers.get(number)?.();
     this.#updateLink(port);
   }
 
@@ -218,6 +224,7 @@ export class Switch {
     for (const tell of this.#removalListeners) tell(number);
     this.forwarder.forget(number);
     this.#destroyers.delete(number);
+    this.#keepers.delete(number);
     this.ports.remove(number);
     this.#updateMirrors();
     this.#options.log.info('port', `Removed port '${port.name}' (${number})`);
@@ -253,15 +260,23 @@ export class Switch {
     const bindings = vxlan ? this.#openTunnel(port, vxlan) : this.#serve(port, dsMax).bindings;
     const mac = port.mac ? formatMac(port.mac) : 'none';
     this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
+    let { holders = [] } = options;
+    const keep = (): void => {
+      memo?.save(capability.object, { ...port, down: this.#takenDown.has(port.number) }, holders);
+    };
     const capability = gate.export(bindings, {
       ...options,
-      onHolders: (holders) => memo?.save(capability.object, port, holders),
+      onHolders: (now) => {
+        holders = now;
+        keep();
+      },
       onGone: () => {
         memo?.remove(capability.object);
         this.removePort(port.number);
       },
     });
-    memo?.save(capability.object, port, options.holders ?? []);
+    keep();
+    this.#keepers.set(port.number, keep);
     this.#destroyers.set(port.number, () => gate.destroy(capability));
     return capability;
   }

@@ -51,6 +51,8 @@ export interface Chosen {
   readonly number?: number;
   readonly name?: string;
   readonly mac?: Uint8Array | undefined;
+  /** Its link was taken down. */
+  readonly down?: boolean;
   /** Memory that is to be the object's again. */
   readonly page?: SharedMemoryRef;
 }
@@ -132,7 +134,7 @@ export class ObjectJournal {
   /** For an object that was made for this request. */
   memo({ type, arguments: args, persistent = false }: Wanted): Memo {
     return {
-      save: (object, { number = 0, name = '', mac, page }, holders) => {
+      save: (object, { number = 0, name = '', mac, page, down = false }, holders) => {
         const record = {
           type,
           arguments: [...args],
@@ -141,6 +143,7 @@ export class ObjectJournal {
           mac: mac ?? new Uint8Array(0),
           holders: holders.filter(isRandomName).slice(0, MAX_HOLDERS),
           persistent,
+          down,
           ...(page ? { page: { ...page } } : {}),
         };
         this.#write(nameOf(object), m.ObjectRecord.encode(record).finish());
@@ -184,7 +187,7 @@ function readRecord(dir: string, name: string): KeptRecord {
   if (!OBJECT.test(name) || Number.parseInt(name, 16) === 0)
     throw new Error('its name must be the number of an object, 8 hex digits');
   const record = m.ObjectRecord.decode(readSmallFile(join(dir, name)));
-  const { type, number, mac, holders, persistent, page } = record;
+  const { type, number, mac, holders, persistent, page, down } = record;
   if (mac.length !== 0 && mac.length !== MAC_SIZE)
     throw new Error(`its MAC address must have ${MAC_SIZE} bytes: current value is ${mac.length}`);
   const isHeld = holders.length > 0 && holders.every(isRandomName);
@@ -199,6 +202,7 @@ function readRecord(dir: string, name: string): KeptRecord {
     mac: mac.length === 0 ? undefined : Uint8Array.from(mac),
     holders,
     persistent,
+    down,
     ...(page
       ? { page: { name: page.name ?? '', size: page.size ?? 0, writable: page.writable ?? false } }
       : {}),
