@@ -65,8 +65,12 @@ const HINTS: Readonly<Record<string, string>> = {
   'mtu=': 'mtu=BYTES',
   'vni=': 'vni=N',
   'remote=': 'remote=ADDRESS[:PORT]',
+  'group=': 'group=ADDRESS',
   'local=': 'local=ADDRESS',
   'port=': 'port=N',
+  'dev=': 'dev=INTERFACE',
+  'allow=': 'allow=NETWORK',
+  'ttl=': 'ttl=HOPS',
 };
 
 interface Draft {
@@ -105,6 +109,8 @@ const KEYS: readonly (readonly [string, (draft: Draft, value: string) => void])[
 ];
 /** What the port of a NIC can have: the NIC brings its own address, and its driver its dataspaces. */
 const NIC_KEYS = ['name=', 'vlan=', 'rate-in=', 'rate-out=', 'storm='];
+/** What a port of `--vxlan` can have. */
+const TUNNEL_KEYS = [...NIC_KEYS, ...VXLAN_KEYS.map((key) => `${key}=`)];
 
 /** Parses the arguments behind the object type. Throws L4Error EINVAL with the sentence for log and caller. */
 export function parsePortArguments(args: readonly Argument[]): PortSpec {
@@ -125,15 +131,18 @@ export function parsePortArguments(args: readonly Argument[]): PortSpec {
 
 /** Parses what is said of a NIC's port, in the words of `create(0, ...)`. Throws L4Error EINVAL. */
 export function parseNicArguments(texts: readonly string[]): PortSpec {
-  const draft: Draft = { name: '', dsMax: DEFAULT_DS_MAX, monitor: false };
-  const keys = KEYS.filter(([key]) => NIC_KEYS.includes(key));
-  for (const text of texts) apply(draft, text, keys);
-  return finish(draft);
+  return parseOnly(NIC_KEYS, { name: '', dsMax: DEFAULT_DS_MAX, monitor: false }, texts);
 }
 
 /** Parses what `--vxlan` says of a port without a client. Throws L4Error EINVAL. */
 export function parseTunnelArguments(texts: readonly string[]): PortSpec {
-  return parsePortArguments(['type=vxlan', ...texts].map((text) => ({ text })));
+  return parseOnly(TUNNEL_KEYS, { name: '', dsMax: DEFAULT_DS_MAX, monitor: false, isVxlan: true }, texts);
+}
+
+function parseOnly(names: readonly string[], draft: Draft, texts: readonly string[]): PortSpec {
+  const keys = KEYS.filter(([key]) => names.includes(key));
+  for (const text of texts) apply(draft, text, keys);
+  return finish(draft);
 }
 
 function apply(draft: Draft, text: string, keys: typeof KEYS): void {
@@ -148,7 +157,13 @@ function apply(draft: Draft, text: string, keys: typeof KEYS): void {
 
 /** What belongs together must be there together. */
 function finish({ isMirror, isVxlan, tunnel, ...spec }: Draft): PortSpec {
-  if (isVxlan) return { ...spec, vxlan: finishVxlan(tunnel ?? newDraft()) };
+  if (isVxlan) {
+    // It has no client whose device these could be about, and it has frames of its own.
+    const odd = (['mac', 'mtu', 'mirror', 'filter'] as const).find((key) => spec[key] !== undefined);
+    if (odd)
+      throw refuse('VSWITCH_VXLAN', `Cannot use ${odd}= for a VXLAN port as it has no client: leave it out`);
+    return { ...spec, vxlan: finishVxlan(tunnel ?? newDraft()) };
+  }
   if (tunnel) {
     throw refuse(
       'VSWITCH_VXLAN',
