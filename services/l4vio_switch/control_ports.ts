@@ -85,7 +85,8 @@ export class ControlPorts {
     try {
       return reply(port, await this.#run(port, own, program));
     } catch (err) {
-      this.#lan.destroyPort(port.number);
+      // It may have been removed meanwhile, and its number be another port's.
+      if (this.#own.get(port.number) === own) this.#lan.destroyPort(port.number);
       throw err;
     }
   }
@@ -134,6 +135,13 @@ export class ControlPorts {
   }
 
   async #run(port: Port, own: OwnPort, program: m.IProgramRequest): Promise<string> {
+    if (port.kind === 'vxlan') {
+      throw new L4Error(
+        'EPERM',
+        `Cannot start a program on port '${port.name}' as it must be a client's: a VXLAN port has no device`,
+        { code: 'VSWITCH_PORT_HELD' },
+      );
+    }
     if (!this.#starter) {
       throw new L4Error(
         'ENODEV',

@@ -6,7 +6,7 @@ import { parseIp } from '#common/udp/address';
 import { writeSockaddr } from '#common/udp/sockaddr';
 import { type UdpOptions, UdpSocket } from '#common/udp/socket';
 import { ethernet, type MockClient } from '#common/vnet/testing/mock_client';
-import { MockSwitch, mockBytes } from '../testing/mock_switch.ts';
+import { MockSwitch, type MockTime, mockBytes } from '../testing/mock_switch.ts';
 import type { VlanSpec } from '../vlan.ts';
 import { REMOTES_BYTES } from './remotes.ts';
 import { finishVxlan, newDraft, setVxlan, type VxlanSpec } from './spec.ts';
@@ -43,11 +43,11 @@ class Site {
     host: number,
     port: number,
     remotes: number[],
-    options: { vni?: number; vlan?: VlanSpec } = {},
+    options: { vni?: number; vlan?: VlanSpec; time?: MockTime } = {},
   ) {
     const { arena } = this;
     arena.mapPrivate(mockBytes(MAX_PORTS));
-    this.lab = new MockSwitch(MAX_PORTS, undefined, arena);
+    this.lab = new MockSwitch(MAX_PORTS, options.time, arena);
     this.clients = [this.lab.add(), this.lab.add()];
     for (const client of this.clients) for (let n = 0; n < 64; n++) client.give();
     const env = {
@@ -75,6 +75,7 @@ class Site {
       remotesAt: arena.mapPrivate(REMOTES_BYTES),
       scope: 0,
       fabric: this.lab.forwarder,
+      ...(this.lab.forwarder.macs.ages && { clock: this.lab.forwarder.macs }),
       vtep: this.vtep,
       dropped: (reason) => this.lab.forwarder.counters.dropped(number, reason),
     });
@@ -191,6 +192,33 @@ describe('VxlanPort', () => {
     sender.flush();
     await a.arrived();
     expect([a.dropped(DROP.TOO_LONG), a.vtep.counters.strangers]).toEqual([1, 0]);
+  });
+
+  it('forgets stations that were not heard of, where the switch forgets addresses', async () => {
+    const port = freshPort();
+    const time = { maxAge: 10, ms: 0 };
+    const a = new Site(1, port, [2, 3], { time });
+    const [b, c] = [new Site(2, port, [1]), new Site(3, port, [1])];
+    b.send(0, ethernet(-1, 20));
+    await a.arrived();
+    const frame = ethernet(20, 10);
+    time.ms = 9000;
+    a.send(0, frame);
+    await b.arrived();
+    // It was not heard of meanwhile: nobody knows where it is.
+    time.ms = 12_000;
+    a.send(0, frame);
+    await Promise.all([b.arrived(), c.arrived()]);
+    expect([b.got(0), c.got(0)]).toEqual([hex(frame, frame), hex(frame)]);
+    // Heard of again after a long silence, it is as good as new.
+    time.ms = 100_000;
+    b.send(0, ethernet(-1, 20));
+    await a.arrived();
+    a.send(0, frame);
+    await b.arrived();
+    a.send(0, ethernet(-1, 10));
+    await c.arrived();
+    expect(c.got(0)).toEqual(hex(ethernet(-1, 10)));
   });
 
   it('carries tags on a trunk, and stations of two VLANs are two', async () => {
