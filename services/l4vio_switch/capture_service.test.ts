@@ -2,12 +2,14 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DROP_REASONS } from '#common/capture/drop_reasons';
+import { RING } from '#common/capture/ring';
 import { Arena } from '#common/shm/arena';
 import { SharedMemories } from '#common/shm/dataspace';
-import { Doorbells } from '#common/shm/doorbell';
+import { type Bell, Doorbells } from '#common/shm/doorbell';
 import { Lifeline } from '#common/shm/lifeline';
 import { randomName } from '#common/shm/run_dir';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { ethernet } from '#common/vnet/testing/mock_client';
 import { l4lab as m } from '../../proto/gen/messages.js';
 import { Captures } from './capture.ts';
 import { type CaptureEnv, openCapture } from './capture_service.ts';
@@ -64,6 +66,41 @@ describe('openCapture()', () => {
     expect(captures.size).toBe(1);
     lifeline.close();
     await vi.waitFor(() => expect([captures.size, left()]).toEqual([0, []]));
+  });
+
+  it('rings once for the frames of a turn, however often the reader says that it sleeps', async () => {
+    const lab = new MockSwitch();
+    captures = new Captures(env.arena, lab.forwarder);
+    let rings = 0;
+    const bell = {
+      ring: () => {
+        rings += 1;
+      },
+      close: () => {},
+    } as unknown as Bell;
+    const { memories } = env;
+    let at = 0;
+    const create = (size: number) => {
+      const made = memories.create(size);
+      at = made.offset;
+      return made;
+    };
+    env = { ...env, doorbells: { open: () => bell }, memories: { create } };
+    const { request, lifeline } = reader();
+    open(request);
+    const client = lab.add();
+    lab.add();
+    for (let n = 0; n < 100; n++) {
+      Atomics.store(env.arena.u32, (at + RING.ASLEEP) >>> 2, 1);
+      client.send(ethernet(1, 0));
+      lab.run(client);
+    }
+    expect(env.arena.u32[(at + RING.HEAD) >>> 2]).toBeGreaterThan(6000);
+    expect(rings).toBe(0);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(rings).toBe(1);
+    lifeline.close();
+    await vi.waitFor(() => expect(captures.size).toBe(0));
   });
 
   it('notices a reader that died before it was served', () => {

@@ -11,7 +11,7 @@ import { RingWriter } from '#common/capture/ring_writer';
 import { L4Error } from '#common/ipc/errors';
 import type { Memory } from '#common/memory';
 import type { SharedMemories } from '#common/shm/dataspace';
-import type { Doorbells } from '#common/shm/doorbell';
+import type { Bell, Doorbells } from '#common/shm/doorbell';
 import { LifelineWatch } from '#common/shm/lifeline';
 import { MAX_FRAME } from '#common/vnet/source_frame';
 import type { l4lab as m } from '../../proto/gen/messages.js';
@@ -65,7 +65,7 @@ export function openCapture(
       ring.close();
       throw new L4Error('EINVAL', 'Cannot capture as the reader is not there', { cause });
     }
-    const writer = new RingWriter(env.arena, ring.offset, chosen.length, CAPACITY, () => bell.ring());
+    const writer = new RingWriter(env.arena, ring.offset, chosen.length, CAPACITY, onceATurn(bell));
     // The reader goes on with what is in the ring; its own end ends the rest.
     stop = captures.start({
       ports: chosen.map(({ number }) => number),
@@ -79,6 +79,20 @@ export function openCapture(
     bell.close();
     throw err;
   }
+}
+
+/** Rings when the switch's turn is over: a reader that says all the time that it sleeps costs no call per frame. */
+function onceATurn(bell: Pick<Bell, 'ring'>): () => void {
+  let due = false;
+  const ring = () => {
+    due = false;
+    bell.ring();
+  };
+  return () => {
+    if (due) return;
+    due = true;
+    queueMicrotask(ring);
+  };
 }
 
 function snapOf(length: number): number {
