@@ -236,6 +236,20 @@ describe('VxlanPort', () => {
     expect(b.tunnel.stations.size).toBe(2);
   });
 
+  it('sends neither tags from a port that has none, nor what is no frame', async () => {
+    const port = freshPort();
+    const [a, b] = [new Site(1, port, [2], { vlan: { access: 7 } }), new Site(2, port, [1])];
+    a.lab.forwarder.vlans.configure(0, { trunk: 'all' });
+    const once = ethernet(-1, 10, { vlan: 7 });
+    // What is behind the tag that is taken off is a tag, too.
+    const twice = Uint8Array.from([...once.subarray(0, 16), 0x81, 0, 0, 9, ...once.subarray(16)]);
+    const runt = once.subarray(0, 17);
+    a.send(0, twice, runt, once);
+    await b.arrived();
+    expect(b.got(0)).toEqual([Buffer.from([...once.subarray(0, 12), ...once.subarray(16)]).toString('hex')]);
+    expect([a.dropped(DROP.VLAN), a.dropped(DROP.TOO_SHORT)]).toEqual([1, 1]);
+  });
+
   it('drops frames that no datagram takes, with the reason, and goes on', async () => {
     const port = freshPort();
     const [a, b] = [new Site(1, port, [2]), new Site(2, port, [1])];

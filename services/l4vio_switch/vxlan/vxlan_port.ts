@@ -17,7 +17,7 @@ import { FRAME_TSO } from '#common/vnet/offload';
 import { copyPlain, copySegment } from '#common/vnet/plain_frame';
 import { Segmenter } from '#common/vnet/segmenter';
 import { SourceFrame } from '#common/vnet/source_frame';
-import { growth, TAG_KEEP, TAG_REMOVE } from '#common/vnet/tag';
+import { growth, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TPID_LE } from '#common/vnet/tag';
 import { ETH } from '#common/wire/ethernet';
 import { keyHi, MacTable } from '../mac_table.ts';
 import { VXLAN_HEADER, writeHeader } from './header.ts';
@@ -105,10 +105,13 @@ export class VxlanPort implements Endpoint, TunnelPort {
     this.#readClock();
     const known = frame.multicast ? NOBODY : this.stations.lookup(frame.dstLo, keyHi(frame.dstHi, vlan));
     if (frame.kind === FRAME_TSO) return this.#deliverSegments(frame, tag, tci, known);
-    if (frame.length + growth(tag) > ROOM) return ~DROP.TOO_LONG;
+    const length = frame.length + growth(tag);
+    if (length > ROOM) return ~DROP.TOO_LONG;
+    if (length < ETH.HEADER) return ~DROP.TOO_SHORT;
     const sender = vtep.sender(flowHash(frame));
     const slot = sender.slot();
-    return this.#send(sender, slot, copyPlain(memory, frame, slot + VXLAN_HEADER, tag, tci), known);
+    copyPlain(memory, frame, slot + VXLAN_HEADER, tag, tci);
+    return this.#send(sender, slot, length, known);
   }
 
   publish(): boolean {
@@ -141,19 +144,29 @@ export class VxlanPort implements Endpoint, TunnelPort {
     while (segmenter.next()) {
       fabric.work += 1;
       const slot = sender.slot();
-      bytes += this.#send(sender, slot, copySegment(memory, frame, segmenter, slot + VXLAN_HEADER), known);
+      const length = copySegment(memory, frame, segmenter, slot + VXLAN_HEADER);
+      const sent = this.#send(sender, slot, length, known);
+      if (sent < 0) return sent;
+      bytes += sent;
     }
     return bytes;
   }
 
-  /** Queues the inner frame of `length` bytes in `slot` for the remote `known`, or for all. Returns `length`. */
+  /** Queues the inner frame of `length` bytes in `slot` for the remote `known`, or for all. Returns `length`, or `~reason`. */
   #send(sender: Datagrams, slot: number, length: number, known: number): number {
     const { remotes } = this;
+    // A second tag behind the one that was taken off, or one that the sender has written since its frame was looked at.
+    if (!this.#options.trunk && this.#isTagged(slot + VXLAN_HEADER)) return ~DROP.VLAN;
     const bytes = length + VXLAN_HEADER;
     writeHeader(this.#options.memory, slot, this.vni);
     if (known !== NOBODY) sender.send(slot, bytes, remotes.offset(known));
     else for (let n = 0; n < remotes.flood; n++) sender.send(slot, bytes, remotes.offset(n));
     return length;
+  }
+
+  /** Of a frame in our memory. */
+  #isTagged(frame: number): boolean {
+    return this.#options.memory.view.getUint16(frame + TAG_OFFSET, true) === TPID_LE;
   }
 
   arrived(offset: number, length: number, sender: number): void {

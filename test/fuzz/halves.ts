@@ -1,0 +1,38 @@
+/** Everything that is fuzzed: how programs are made up, and how one is run. */
+import type fc from 'fast-check';
+import { type DriverProgram, driverPrograms, runDriverProgram } from './driver_half.ts';
+import { type Program, programs, runProgram } from './program.ts';
+import { runTunnelProgram, type TunnelProgram, tunnelPrograms } from './tunnel_half.ts';
+
+/** A case that can be kept as JSON; `half` says what it is for. */
+export type Case = Program | DriverProgram | TunnelProgram;
+export type HalfName = Case['half'];
+
+interface Half<P extends Case> {
+  /** Who the promise was made to that a failure breaks. */
+  readonly to: string;
+  programs(): fc.Arbitrary<P>;
+  /** Runs a program; the number of hostile operations. Throws what is wrong. */
+  run(program: P): number | Promise<number>;
+}
+
+const HALVES: { readonly [name in HalfName]: Half<Extract<Case, { half: name }>> } = {
+  switch: { to: 'clients', programs, run: runProgram },
+  driver: { to: 'a driver', programs: driverPrograms, run: runDriverProgram },
+  vxlan: { to: 'the network', programs: tunnelPrograms, run: runTunnelProgram },
+};
+
+export const HALF_NAMES = Object.keys(HALVES) as HalfName[];
+
+export function isHalf(name: string): name is HalfName {
+  return Object.hasOwn(HALVES, name);
+}
+
+export function halfOf(name: HalfName): Half<Case> {
+  return HALVES[name] as Half<Case>;
+}
+
+/** Runs a case; the number of hostile operations. Throws what is wrong. */
+export function runCase(one: Case): number | Promise<number> {
+  return halfOf(one.half).run(one);
+}
