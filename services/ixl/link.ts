@@ -10,6 +10,9 @@ import type { Log } from './log.ts';
 
 const POLL_MS = 100;
 const GIVE_UP_MS = 10_000;
+/** Changes that are told of in WINDOW_MS: a device that flaps, or lies, must not fill the log. The state after them is told. */
+const MAX_TOLD = 10;
+const WINDOW_MS = 1000;
 
 export class LinkWatch {
   readonly #readSpeed: () => number;
@@ -17,6 +20,9 @@ export class LinkWatch {
   readonly #log: Log;
   #reported: number | undefined;
   #stopped = false;
+  #windowStart = 0;
+  #told = 0;
+  #waiting = false;
 
   /** `readSpeed`: Mbit/s, 0 while the link is down. */
   constructor(readSpeed: () => number, clock: Clock, log: Log) {
@@ -69,11 +75,28 @@ export class LinkWatch {
   }
 
   #report(speed: number): number {
-    if (speed !== this.#reported) {
+    if (speed === this.#reported) return speed;
+    if (this.#mayTell()) {
       if (speed > 0) this.#log.info(`Link speed is ${speed} Mbit/s`);
       else this.#log.warn('Link is down');
+      this.#reported = speed;
+    } else if (!this.#waiting) {
+      this.#waiting = true;
+      void this.#clock.sleepInBackground(WINDOW_MS).then(() => {
+        this.#waiting = false;
+        this.changed();
+      });
     }
-    this.#reported = speed;
     return speed;
+  }
+
+  #mayTell(): boolean {
+    const now = this.#clock.now();
+    if (now - this.#windowStart >= WINDOW_MS) {
+      this.#windowStart = now;
+      this.#told = 0;
+    }
+    this.#told += 1;
+    return this.#told <= MAX_TOLD;
   }
 }

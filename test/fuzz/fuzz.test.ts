@@ -21,6 +21,7 @@ const HALVES: readonly (readonly [what: string, half: HalfName, operations: numb
   ['hostile drivers: the switch and a well-behaved pair go on', 'switch', 600_000],
   ['a hostile device: its driver knows what it has', 'driver', 250_000],
   ['hostile ends of tunnels: those that are honest have their network for themselves', 'vxlan', 100_000],
+  ['a hostile NIC in the switch itself: the others lose nothing, and see nothing', 'nic', 100_000],
 ];
 
 describe.each(HALVES)('%s', (_what, half, operations) => {
