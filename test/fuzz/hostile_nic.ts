@@ -13,6 +13,7 @@ const PAGE = 4096;
 const DMA_BASE = 2 ** 32;
 const DESCRIPTORS = 256;
 const RX_RING_BYTES = DESCRIPTORS * RX_DESC.SIZE;
+const RECENT = 8;
 const ALL_ONES = 0xffff_ffff;
 const CAUSES = [0x80, 0x80, 0x04, 0x40, 0xd4];
 /** Fills what lies around DMA memory. */
@@ -92,6 +93,9 @@ export class HostileNic {
   readonly #nic: FakeE1000;
   readonly #dma: GuardedDma;
   readonly #liar: { lies: number };
+  /** Offsets of packet buffers that something was received into lately. */
+  readonly #recent = new Int32Array(RECENT);
+  #received = 0;
 
   constructor(nic: FakeE1000, dma: GuardedDma, liar: { lies: number }) {
     this.#nic = nic;
@@ -120,12 +124,23 @@ export class HostileNic {
 
   /** A frame, with the length and the status that it has, or others. */
   #receive(random: Random): void {
+    this.#remember();
     const bytes = evilFrame(random, 14 + random.below(random.oneIn(8) ? 1970 : 1500));
     const options = {
       ...(random.oneIn(6) && { length: random.below(0x1_0000) }),
       ...(random.oneIn(12) && { status: random.below(256) }),
     };
     faulting(() => void this.#nic.receive(bytes, options));
+  }
+
+  /** Packet buffer of the descriptor that is next. */
+  #remember(): void {
+    const [packets, ring] = this.#dma.chunks;
+    if (!packets || !ring) return;
+    const desc = ring.offset + (this.#nic.get(REG.RDH) % DESCRIPTORS) * RX_DESC.SIZE;
+    const low = this.#dma.memory.u32[desc >>> 2] as number;
+    const at = (low - (packets.address % 2 ** 32)) >>> 0;
+    if (at < packets.size) this.#recent[this.#received++ % RECENT] = at & ~(BUFFER.SIZE - 1);
   }
 
   /** A word of either ring. */
@@ -139,8 +154,8 @@ export class HostileNic {
   #bufferHeader(random: Random): void {
     const packets = this.#dma.chunks[0];
     if (!packets) return;
-    // Mostly those that are in the ring.
-    const buffer = random.below(random.oneIn(4) ? packets.size / BUFFER.SIZE : 64) * BUFFER.SIZE;
+    const any = random.below(packets.size / BUFFER.SIZE) * BUFFER.SIZE;
+    const buffer = random.oneIn(4) ? any : (this.#recent[random.below(RECENT)] as number);
     const field = random.oneIn(4) ? random.below(16) * 4 : BUFFER.LENGTH;
     const value = random.oneIn(2) ? random.u32() : random.below(70_000);
     this.#dma.memory.u32[(packets.offset + buffer + field) >>> 2] = value;

@@ -7,13 +7,14 @@
 import { L4Error } from '#common/ipc/errors';
 import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES } from '#common/vnet/virtio_port';
+import { BUFFER } from '#ixl/ixl';
 import { type Bench, startE1000On } from '../../services/ixl/testing/fakes.ts';
 import { Forwarder } from '../../services/l4vio_switch/forward.ts';
 import { Log } from '../../services/l4vio_switch/log.ts';
 import { MacTable } from '../../services/l4vio_switch/mac_table.ts';
 import { NicPort } from '../../services/l4vio_switch/nic_port.ts';
 import { evilFrame } from './evil_datagrams.ts';
-import { numberedFrame } from './good_client.ts';
+import { MAGIC, numberedFrame } from './good_client.ts';
 import { HookedMemory } from './hooked_memory.ts';
 import { GuardedDma, HostileNic, makeLiar } from './hostile_nic.ts';
 import { Random } from './random.ts';
@@ -51,7 +52,13 @@ export class NicWorld {
     this.#forwarder = new Forwarder(NIC + 1, log, { macs: new MacTable(1), clock: () => 0 });
     this.#scheduler = new Scheduler(this.#forwarder);
     const recorder = (n: number) => {
-      const made = new Recorder(this.#memory, n * RECORDER_BYTES, n, this.#forwarder);
+      const judge = (frame: Buffer) => {
+        if (frame.includes(MAGIC) === (n === 2) || frame.includes(this.#dma.word))
+          throw new Error(`recorder ${n} has a frame of another VLAN, or bytes from outside of DMA memory`);
+        if (frame.length > BUFFER.ROOM)
+          throw new Error(`a frame of ${frame.length} bytes fits no packet buffer`);
+      };
+      const made = new Recorder(this.#memory, n * RECORDER_BYTES, n, this.#forwarder, judge);
       this.#forwarder.connect(n, made, { access: n === 2 ? 8 : 7 });
       return made;
     };
@@ -121,9 +128,6 @@ export class NicWorld {
 
   check(): void {
     this.#dma.check();
-    for (const { received } of this.#recorders)
-      for (const frame of received)
-        if (frame.includes(this.#dma.word)) throw new Error('a frame has bytes from outside of DMA memory');
     const bench = this.#bench;
     if (!bench) return;
     const { device, log, nic } = bench;

@@ -19,15 +19,23 @@ export class Recorder implements Endpoint {
   readonly #memory: Memory;
   readonly #at: number;
   readonly #forwarder: Forwarder;
+  readonly #judge: (frame: Buffer) => void;
   readonly #frame: SourceFrame;
   readonly #waiting: Buffer[] = [];
 
-  /** `at` is the offset of RECORDER_BYTES bytes. */
-  constructor(memory: Memory, at: number, number: number, forwarder: Forwarder) {
+  /** `at` is the offset of RECORDER_BYTES bytes; `judge` throws when the port must not get a frame. */
+  constructor(
+    memory: Memory,
+    at: number,
+    number: number,
+    forwarder: Forwarder,
+    judge: (frame: Buffer) => void,
+  ) {
     this.number = number;
     this.#memory = memory;
     this.#at = at;
     this.#forwarder = forwarder;
+    this.#judge = judge;
     this.#frame = new SourceFrame(memory, at);
   }
 
@@ -52,7 +60,9 @@ export class Recorder implements Endpoint {
     if (frame.kind === FRAME_TSO || frame.length + 4 > FRAME_BYTES) return ~DROP.TOO_LONG;
     const at = this.#at + RECEIVED_AT;
     const bytes = copyPlain(this.#memory, frame, at, tag, tci);
-    this.received.push(Buffer.from(this.#memory.u8.slice(at, at + bytes)));
+    const copy = Buffer.from(this.#memory.u8.slice(at, at + bytes));
+    this.#judge(copy);
+    this.received.push(copy);
     return bytes;
   }
 
