@@ -144,4 +144,10 @@ describe('findPort()', () => {
     expect([findPort(ports, '0').number, findPort(ports, '1').number]).toEqual([2, 1]);
     expect(() => findPort(ports, 'one')).toThrow('2 ports have that name: give a number instead: 0, 3');
   });
+
+  it('names some ports when it has found none', () => {
+    const many = new PortList({ maxPorts: 100, assignMacs: true, log: listLog().log });
+    for (let n = 0; n < 40; n++) many.create({ name: '', dsMax: 2, monitor: false });
+    expect(() => findPort(many, 'x')).toThrow(/it has '\[0\]' \(0\), .*'\[31\]' \(31\), and 8 more$/);
+  });
 });

@@ -22,6 +22,8 @@ const HALVES: readonly (readonly [what: string, half: HalfName, operations: numb
   ['a hostile device: its driver knows what it has', 'driver', 250_000],
   ['hostile ends of tunnels: those that are honest have their network for themselves', 'vxlan', 100_000],
   ['a hostile NIC in the switch itself: the others lose nothing, and see nothing', 'nic', 100_000],
+  ['captures whose other side lies: neither side is harmed', 'capture', 50_000],
+  ['arguments, options and names: taken, or refused with a sentence', 'input', 10_000],
 ];
 
 describe.each(HALVES)('%s', (_what, half, operations) => {
