@@ -98,10 +98,17 @@ const tunnel = fc
   .tuple(fc.nat(20), fc.ipV4(), fc.array(word, { maxLength: 2 }))
   .map(([vni, remote, more]) => ['type=vxlan', `vni=${vni}`, `remote=${remote}`, ...more]);
 
+const onlooker = fc
+  .tuple(fc.constantFrom(['type=monitor'], ['type=mirror', 'mirror=a,[0]']), fc.array(word, { maxLength: 2 }))
+  .map(([type, more]) => [...type, ...more]);
+
 export function inputPrograms(): fc.Arbitrary<InputProgram> {
   return fc.record({
     half: fc.constant('input' as const),
-    lists: fc.array(fc.oneof(fc.array(word, { maxLength: 8 }), tunnel), { minLength: 1, maxLength: 40 }),
+    lists: fc.array(fc.oneof(fc.array(word, { maxLength: 8 }), tunnel, onlooker), {
+      minLength: 1,
+      maxLength: 40,
+    }),
   });
 }
 
