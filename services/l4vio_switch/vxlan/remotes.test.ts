@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Memory } from '#common/memory';
 import { formatIp, type Network, parseIp, parseNetwork } from '#common/udp/address';
 import { SOCKADDR_SLOT, sockaddrIp, sockaddrPort, writeSockaddr } from '#common/udp/sockaddr';
-import { IDLE_SECONDS, NAMELESS, REMOTES_BYTES, Remotes, STRANGER } from './remotes.ts';
+import { GROUP, IDLE_SECONDS, REMOTES_BYTES, Remotes, STRANGER } from './remotes.ts';
 import { finishVxlan, MAX_REMOTES, newDraft, setVxlan } from './spec.ts';
 
 const SENDER = REMOTES_BYTES;
@@ -86,13 +86,13 @@ describe('Remotes', () => {
     }
     expect(remotes.size).toBe(MAX_REMOTES);
     expect(replaced).not.toContain(1);
-    expect(forge(99_999, 2 * IDLE_SECONDS - 1)).toBe(NAMELESS);
+    expect(forge(99_999, 2 * IDLE_SECONDS - 1)).toBe(GROUP);
   });
 
   it('who was silent for long makes room, and is then found no more', () => {
     const remotes = ends(['group=239.1.1.1', 'dev=x'], ['10.0.0.0/8']);
     for (let n = 1; n <= MAX_REMOTES; n++) expect(heard(remotes, `10.0.${n >>> 8}.${n & 255}`, n)).toBe(n);
-    expect(heard(remotes, '10.9.9.9', IDLE_SECONDS)).toBe(NAMELESS);
+    expect(heard(remotes, '10.9.9.9', IDLE_SECONDS)).toBe(GROUP);
     expect(heard(remotes, '10.9.9.9', IDLE_SECONDS + 1)).toBe(1);
     expect(heard(remotes, '10.0.0.1', IDLE_SECONDS + 2)).toBe(2);
     expect([replaced, placeOf(remotes, 1)]).toEqual([[1, 2], '10.9.9.9 4789']);

@@ -21,8 +21,8 @@ import { MAX_REMOTES, type VxlanSpec } from './spec.ts';
 
 /** Not one of the ends: not to be listened to. */
 export const STRANGER = -1;
-/** An end that there is no room to remember. */
-export const NAMELESS = -2;
+/** Slot of the group, if there is one: it stands for an end that there is no room to remember, too. */
+export const GROUP = 0;
 /** An end that was not heard of for so long makes room for another, in seconds. */
 export const IDLE_SECONDS = 300;
 
@@ -96,7 +96,7 @@ export class Remotes {
     return this.#o.at + slot * SOCKADDR_SLOT;
   }
 
-  /** Slot of the end with the address at `sender`; learns it where that is allowed. Else STRANGER or NAMELESS. */
+  /** Slot of the end with the address at `sender`; learns it where that is allowed. Else STRANGER, or GROUP: no room. */
   slotOf(sender: number, now: number): number {
     const slot = this.#find(sender);
     if (!this.#o.senders) return slot;
@@ -122,7 +122,7 @@ export class Remotes {
 
   #learn(sender: number, now: number): number {
     const slot = this.#size <= MAX_REMOTES ? this.#size : this.#idle(now);
-    if (slot < 0) return NAMELESS;
+    if (slot < 0) return GROUP;
     if (slot === this.#size) this.#size += 1;
     else {
       this.#unlink(slot);

@@ -177,7 +177,7 @@ export class VxlanPort implements Endpoint, TunnelPort {
       return;
     }
     this.#options.fabric.forward(this.number, this.#frame);
-    if (remote >= 0) this.#learn(this.#frame, remote);
+    this.#learn(this.#frame, remote);
   }
 
   /** Why the inner frame is not taken, or ACCEPTED. */
