@@ -112,6 +112,8 @@ describe('openCapture()', () => {
 
   it.each([
     ['no port', { ports: [] }, 'Cannot capture as no port is named'],
+    ['ports without end', { ports: Array<string>(100_000).fill('0') }, 'at most 4097 ports can be named'],
+    ['a port whose name has no end', { ports: ['x'.repeat(1e6)] }, `Cannot find port '${'x'.repeat(64)}' as`],
     [
       'a port that is not there',
       { ports: ['one', 'x'] },

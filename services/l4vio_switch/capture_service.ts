@@ -17,6 +17,7 @@ import { MAX_FRAME } from '#common/vnet/source_frame';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Captures } from './capture.ts';
 import { findPort } from './control_port_names.ts';
+import { MAX_PORTS } from './options.ts';
 import type { PortList } from './port_list.ts';
 
 /** Bytes of a ring: 5 ms of a core that does nothing but copy. */
@@ -40,6 +41,12 @@ export function openCapture(
   ports: PortList,
   request: m.CaptureRequest,
 ): m.ICaptureReply {
+  if (request.ports.length > MAX_PORTS + 1) {
+    throw new L4Error(
+      'EINVAL',
+      `Cannot capture as at most ${MAX_PORTS + 1} ports can be named: current value is ${request.ports.length}`,
+    );
+  }
   const chosen = [...new Set(request.ports.map((name) => findPort(ports, name)))];
   if (chosen.length === 0) throw new L4Error('EINVAL', 'Cannot capture as no port is named');
   if (captures.size >= MAX_CAPTURES) {

@@ -107,6 +107,15 @@ describe('parsePortArguments()', () => {
     });
   });
 
+  it.each(['filter=', 'mirror=', 'vlan=trunk=', 'name=', 'nonsense', 'storm='])(
+    'refuses %s without end',
+    (key) => {
+      expect(() => parse(`${key}${'7,'.repeat(100_000)}`)).toThrow(
+        /^Bad parameter '.{1,19}'. It must have at most 4096 characters: it has 2000\d\d$/,
+      );
+    },
+  );
+
   it('passes over the nil that ends the argument list of a script', () => {
     expect(parsePortArguments([{ text: 'name=a' }, { nil: true }])).toMatchObject({ name: 'a' });
   });

@@ -49,6 +49,8 @@ const MAX_VLAN = 4094;
 const FIRST_ARGUMENT = 2;
 /** Anything shorter cannot be a key with a value. */
 const MIN_LENGTH = 5;
+/** Anything longer has no sense, but costs: lists are looked at for each port or frame, and errors repeat what was said. */
+const MAX_LENGTH = 4096;
 
 /** How the unknown option's message shows each key. */
 const HINTS: Readonly<Record<string, string>> = {
@@ -147,6 +149,13 @@ function parseOnly(names: readonly string[], draft: Draft, texts: readonly strin
 
 function apply(draft: Draft, text: string, keys: typeof KEYS): void {
   const entry = keys.find(([key]) => text.startsWith(key));
+  if (text.length > MAX_LENGTH) {
+    const key = entry?.[0] ?? text.slice(0, MAX_NAME);
+    throw refuse(
+      'VSWITCH_ARGUMENT_TYPE',
+      `Bad parameter '${key}'. It must have at most ${MAX_LENGTH} characters: it has ${text.length}`,
+    );
+  }
   if (text.length < MIN_LENGTH || entry === undefined) {
     const known = keys.map(([key]) => HINTS[key] ?? key).join(', ');
     throw refuse('VSWITCH_UNKNOWN_OPTION', `Unknown option '${text}': it must be one of ${known}`);
