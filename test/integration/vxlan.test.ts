@@ -130,23 +130,32 @@ describe('VXLAN', () => {
     });
 
     it.each([
+      ['any addresses', (other: number) => `remote=[fd00:9::${other}]`],
+      [
+        'link-local addresses',
+        (other: number) => `remote=[fe80::${other}],local=fe80::${3 - other},dev=eth0`,
+      ],
+    ])('joins two switches over IPv6 by %s', async (_what, option) => {
+      const [ours, theirs] = await ends(2);
+      const bytes = await webSwitch(theirs, `vni=42,${option(1)}`);
+      const client = fetch(ours, `vni=42,${option(2)}`, 'http://192.168.7.3/big');
+      expect(await client.exit, client.stderr).toBe(0);
+      expect(hash(client.stdout)).toBe(bytes);
+    });
+
+    it.each([
       ['239.1.1.1', 'group=239.1.1.1,dev=eth0'],
       ['ff05::4242', 'group=[ff05::4242],dev=eth0'],
       ['ff02::4242', 'group=[ff02::4242],dev=eth0'],
     ])('meets it, and another switch, in the group %s', async (group, option) => {
       const [ours, theirs, third] = await ends(3);
       await kernelEnd(theirs, `group ${group} dev eth0`);
-      const more = bed.file('big', 'l4lab '.repeat(400_000));
-      const server = bed.l4lab(
-        ['run', lab('web', `--vxlan vni=42,${option}`, 'rom/httpd rom/', '192.168.7.3'), '--nic', 'none'],
-        { env: { L4LAB_RUN_BASE: bed.base }, under: within(third) },
-      );
-      await server.saw(/web {5}\| .*serv/i);
+      const bytes = await webSwitch(third, `vni=42,${option}`);
       // From the kernel's end, then from the other switch's: both were found by asking the group.
       await downloads(ours, `vni=42,${option}`, 4 * MIB);
       const client = fetch(ours, `vni=42,${option}`, 'http://192.168.7.3/big');
       expect(await client.exit, client.stderr).toBe(0);
-      expect(hash(client.stdout)).toBe(hash(readFileSync(more)));
+      expect(hash(client.stdout)).toBe(bytes);
       expect(client.stderr).toMatch(/VXLAN 42 with group .* on eth0/);
       expectNoErrors(theirs);
     });
@@ -225,6 +234,18 @@ async function kernelEnd(pid: string, options: string): Promise<void> {
   });
   children.push(web);
   await once(web.stdout as NodeJS.ReadableStream, 'data');
+}
+
+/** A switch with that VXLAN port and a web server, 192.168.7.3. Resolves with the hash of its file `big`. */
+async function webSwitch(pid: string, option: string): Promise<string> {
+  const path = bed.file('big', 'l4lab '.repeat(400_000));
+  const script = lab('web', `--vxlan ${option}`, 'rom/httpd rom/', '192.168.7.3');
+  const server = bed.l4lab(['run', script, '--nic', 'none'], {
+    env: { L4LAB_RUN_BASE: bed.base },
+    under: within(pid),
+  });
+  await server.saw(/web {5}\| .*serv/i);
+  return hash(readFileSync(path));
 }
 
 /** A switch with that VXLAN port and a curl, 192.168.7.2. */
