@@ -10,6 +10,9 @@ import type { Log } from './log.ts';
 
 const POLL_MS = 100;
 const GIVE_UP_MS = 10_000;
+/** Changes that are told of in WINDOW_MS: a device that flaps, or lies, must not fill the log. The state after them is told. */
+const MAX_TOLD = 10;
+const WINDOW_MS = 1000;
 
 export class LinkWatch {
   readonly #readSpeed: () => number;
@@ -18,6 +21,9 @@ export class LinkWatch {
   #reported: number | undefined;
   #stopped = false;
   #onChange: (speed: number) => void = () => {};
+  #windowStart = 0;
+  #told = 0;
+  #waiting = false;
 
   /** `readSpeed`: Mbit/s, 0 while the link is down. */
   constructor(readSpeed: () => number, clock: Clock, log: Log) {
@@ -76,10 +82,28 @@ export class LinkWatch {
 
   #report(speed: number): number {
     if (speed === this.#reported) return speed;
-    this.#reported = speed;
-    if (speed > 0) this.#log.info(`Link speed is ${speed} Mbit/s`);
-    else this.#log.warn('Link is down');
-    this.#onChange(speed);
+    if (this.#mayTell()) {
+      if (speed > 0) this.#log.info(`Link speed is ${speed} Mbit/s`);
+      else this.#log.warn('Link is down');
+      this.#reported = speed;
+      this.#onChange(speed);
+    } else if (!this.#waiting) {
+      this.#waiting = true;
+      void this.#clock.sleepInBackground(WINDOW_MS).then(() => {
+        this.#waiting = false;
+        this.changed();
+      });
+    }
     return speed;
+  }
+
+  #mayTell(): boolean {
+    const now = this.#clock.now();
+    if (now - this.#windowStart >= WINDOW_MS) {
+      this.#windowStart = now;
+      this.#told = 0;
+    }
+    this.#told += 1;
+    return this.#told <= MAX_TOLD;
   }
 }

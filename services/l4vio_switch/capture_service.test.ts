@@ -2,12 +2,14 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DROP_REASONS } from '#common/capture/drop_reasons';
+import { RING } from '#common/capture/ring';
 import { Arena } from '#common/shm/arena';
 import { SharedMemories } from '#common/shm/dataspace';
-import { Doorbells } from '#common/shm/doorbell';
+import { type Bell, Doorbells } from '#common/shm/doorbell';
 import { Lifeline } from '#common/shm/lifeline';
 import { randomName } from '#common/shm/run_dir';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { ethernet } from '#common/vnet/testing/mock_client';
 import { l4lab as m } from '../../proto/gen/messages.js';
 import { Captures } from './capture.ts';
 import { type CaptureEnv, openCapture } from './capture_service.ts';
@@ -66,6 +68,41 @@ describe('openCapture()', () => {
     await vi.waitFor(() => expect([captures.size, left()]).toEqual([0, []]));
   });
 
+  it('rings once for the frames of a turn, however often the reader says that it sleeps', async () => {
+    const lab = new MockSwitch();
+    captures = new Captures(env.arena, lab.forwarder);
+    let rings = 0;
+    const bell = {
+      ring: () => {
+        rings += 1;
+      },
+      close: () => {},
+    } as unknown as Bell;
+    const { memories } = env;
+    let at = 0;
+    const create = (size: number) => {
+      const made = memories.create(size);
+      at = made.offset;
+      return made;
+    };
+    env = { ...env, doorbells: { open: () => bell }, memories: { create } };
+    const { request, lifeline } = reader();
+    open(request);
+    const client = lab.add();
+    lab.add();
+    for (let n = 0; n < 100; n++) {
+      Atomics.store(env.arena.u32, (at + RING.ASLEEP) >>> 2, 1);
+      client.send(ethernet(1, 0));
+      lab.run(client);
+    }
+    expect(env.arena.u32[(at + RING.HEAD) >>> 2]).toBeGreaterThan(6000);
+    expect(rings).toBe(0);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(rings).toBe(1);
+    lifeline.close();
+    await vi.waitFor(() => expect(captures.size).toBe(0));
+  });
+
   it('notices a reader that died before it was served', () => {
     const { request, lifeline } = reader();
     lifeline.close();
@@ -75,6 +112,8 @@ describe('openCapture()', () => {
 
   it.each([
     ['no port', { ports: [] }, 'Cannot capture as no port is named'],
+    ['ports without end', { ports: Array<string>(100_000).fill('0') }, 'at most 4097 ports can be named'],
+    ['a port whose name has no end', { ports: ['x'.repeat(1e6)] }, `Cannot find port '${'x'.repeat(64)}' as`],
     [
       'a port that is not there',
       { ports: ['one', 'x'] },
@@ -106,5 +145,11 @@ describe('findPort()', () => {
     ports.create({ name: 'one', dsMax: 2, monitor: false });
     expect([findPort(ports, '0').number, findPort(ports, '1').number]).toEqual([2, 1]);
     expect(() => findPort(ports, 'one')).toThrow('2 ports have that name: give a number instead: 0, 3');
+  });
+
+  it('names some ports when it has found none', () => {
+    const many = new PortList({ maxPorts: 100, assignMacs: true, log: listLog().log });
+    for (let n = 0; n < 40; n++) many.create({ name: '', dsMax: 2, monitor: false });
+    expect(() => findPort(many, 'x')).toThrow(/it has '\[0\]' \(0\), .*'\[31\]' \(31\), and 8 more$/);
   });
 });

@@ -11,12 +11,13 @@ import { RingWriter } from '#common/capture/ring_writer';
 import { L4Error } from '#common/ipc/errors';
 import type { Memory } from '#common/memory';
 import type { SharedMemories } from '#common/shm/dataspace';
-import type { Doorbells } from '#common/shm/doorbell';
+import type { Bell, Doorbells } from '#common/shm/doorbell';
 import { LifelineWatch } from '#common/shm/lifeline';
 import { MAX_FRAME } from '#common/vnet/source_frame';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import type { Captures } from './capture.ts';
 import { findPort } from './control_port_names.ts';
+import { MAX_PORTS } from './options.ts';
 import type { PortList } from './port_list.ts';
 
 /** Bytes of a ring: 5 ms of a core that does nothing but copy. */
@@ -40,6 +41,12 @@ export function openCapture(
   ports: PortList,
   request: m.CaptureRequest,
 ): m.ICaptureReply {
+  if (request.ports.length > MAX_PORTS + 1) {
+    throw new L4Error(
+      'EINVAL',
+      `Cannot capture as at most ${MAX_PORTS + 1} ports can be named: current value is ${request.ports.length}`,
+    );
+  }
   const chosen = [...new Set(request.ports.map((name) => findPort(ports, name)))];
   if (chosen.length === 0) throw new L4Error('EINVAL', 'Cannot capture as no port is named');
   if (captures.size >= MAX_CAPTURES) {
@@ -65,7 +72,7 @@ export function openCapture(
       ring.close();
       throw new L4Error('EINVAL', 'Cannot capture as the reader is not there', { cause });
     }
-    const writer = new RingWriter(env.arena, ring.offset, chosen.length, CAPACITY, () => bell.ring());
+    const writer = new RingWriter(env.arena, ring.offset, chosen.length, CAPACITY, onceATurn(bell));
     // The reader goes on with what is in the ring; its own end ends the rest.
     stop = captures.start({
       ports: chosen.map(({ number }) => number),
@@ -79,6 +86,20 @@ export function openCapture(
     bell.close();
     throw err;
   }
+}
+
+/** Rings when the switch's turn is over: a reader that says all the time that it sleeps costs no call per frame. */
+function onceATurn(bell: Pick<Bell, 'ring'>): () => void {
+  let due = false;
+  const ring = () => {
+    due = false;
+    bell.ring();
+  };
+  return () => {
+    if (due) return;
+    due = true;
+    queueMicrotask(ring);
+  };
 }
 
 function snapOf(length: number): number {

@@ -1,75 +1,96 @@
+/** Ports of `l4lab port` whose programs are slow to start, or never do. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createGate } from '#common/ipc/capability';
-import type { Gate } from '#common/ipc/gate';
+import { L4Error } from '#common/ipc/errors';
 import { TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
-import { ControlPorts, type ProgramStarter } from './control_ports.ts';
+import { ControlPorts, type StartedProgram } from './control_ports.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
-
-const PROGRAM = { argv: ['rom/curl'] };
 
 let dir: TestRunDir;
 let task: TestTask;
 let lan: Switch;
-let gate: Gate;
-/** What becomes of the program that is being started. */
-let start: { resolve(): void; reject(err: Error): void };
-let end: () => void;
 let ports: ControlPorts;
+/** Programs that are being started. */
+let starting: { resolve(started: StartedProgram): void; reject(err: Error): void }[];
 
 beforeEach(async () => {
   dir = testRunDir();
   task = new TestTask(dir.path, 's');
   const { log } = listLog();
   lan = new Switch(task, { ports: 4, queueSize: 64, assignMacs: true, log });
-  gate = await task.ipc.serve(createGate());
-  const starter: ProgramStarter = {
+  starting = [];
+  ports = new ControlPorts(lan, log, {
     start: () =>
       new Promise((resolve, reject) => {
-        const ended = new Promise<void>((over) => {
-          end = over;
-        });
-        start = { resolve: () => resolve({ name: 'curl', ended }), reject };
+        starting.push({ resolve, reject });
       }),
-  };
-  ports = new ControlPorts(lan, log, starter);
+  });
+  const gate = await task.ipc.serve(createGate());
+  gate.setRoot([]);
   ports.serveFrom(gate);
 });
-
 afterEach(() => {
   lan.close();
   task.close();
   dir[Symbol.dispose]();
 });
 
-const names = () => lan.ports.all().map(({ number, name }) => `${number} ${name}`);
+const PROGRAM = { argv: ['rom/curl'] };
+const names = () => lan.ports.all().map(({ name }) => name);
 
-describe('ControlPorts.add()', () => {
+describe('ControlPorts', () => {
   it('makes a port that goes with its program', async () => {
     const adding = ports.add(['name=web'], PROGRAM);
-    expect(names()).toEqual(['0 web']);
-    start.resolve();
+    expect(names()).toEqual(['web']);
+    let end = () => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    starting[0]?.resolve({ name: 'curl', ended });
     expect(await adding).toMatchObject({ number: 0, name: 'web', task: 'curl' });
     expect(ports.extras(0)).toEqual({ persistent: false, task: 'curl' });
     end();
     await expect.poll(names).toEqual([]);
   });
 
-  it('takes the port back when its program cannot be started', async () => {
-    const adding = ports.add(['name=web'], PROGRAM);
-    start.reject(new Error('no such file'));
-    await expect(adding).rejects.toThrow('no such file');
+  it('takes its port away when the program does not start, and no other port that has its number by then', async () => {
+    const first = ports.add(['name=one'], PROGRAM);
+    starting[0]?.reject(new L4Error('ENOENT', 'Cannot start rom/curl'));
+    await expect(first).rejects.toThrow('Cannot start rom/curl');
     expect(names()).toEqual([]);
+
+    const second = ports.add(['name=two'], PROGRAM);
+    ports.remove('two');
+    const { number } = await ports.add(['name=three'], undefined);
+    expect(number).toBe(0);
+    starting[1]?.reject(new L4Error('ENOENT', 'Cannot start rom/curl'));
+    await expect(second).rejects.toThrow('Cannot start rom/curl');
+    expect(names()).toEqual(['three']);
   });
 
-  it('takes back no port of somebody else that has its number by then', async () => {
-    const adding = ports.add(['name=web'], PROGRAM);
-    ports.remove('web');
-    await ports.add(['name=other'], undefined);
-    expect(names()).toEqual(['0 other']);
-    start.reject(new Error('no such file'));
-    await expect(adding).rejects.toThrow('no such file');
-    expect(names()).toEqual(['0 other']);
+  it('leaves a port alone that has the number of one whose program ends late', async () => {
+    const one = ports.add(['name=one'], PROGRAM);
+    let end = () => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    starting[0]?.resolve({ name: 'curl', ended });
+    await one;
+    ports.remove('one');
+    await ports.add(['name=two'], undefined);
+    end();
+    await ended;
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(names()).toEqual(['two']);
+  });
+
+  it('starts no program on a tunnel', async () => {
+    await ports.add(['type=vxlan', 'vni=1', 'remote=127.0.0.2', 'name=far', 'port=47893'], undefined);
+    await expect(ports.run('far', PROGRAM)).rejects.toThrow('a VXLAN port has no device');
+    const add = ports.add(['type=vxlan', 'vni=2', 'remote=127.0.0.2', 'port=47893'], PROGRAM);
+    await expect(add).rejects.toMatchObject({ code: 'VSWITCH_PORT_HELD' });
+    expect([names(), starting.length]).toEqual([['far'], 0]);
   });
 });

@@ -147,6 +147,13 @@ export class ControlPorts {
   }
 
   async #run(port: Port, own: OwnPort, program: m.IProgramRequest): Promise<string> {
+    if (port.kind === 'vxlan') {
+      throw new L4Error(
+        'EPERM',
+        `Cannot start a program on port '${port.name}' as it must be a client's: a VXLAN port has no device`,
+        { code: 'VSWITCH_PORT_HELD' },
+      );
+    }
     if (!this.#starter) {
       throw new L4Error(
         'ENODEV',

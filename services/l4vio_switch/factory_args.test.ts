@@ -83,6 +83,16 @@ describe('parsePortArguments()', () => {
     expect(() => parse(text)).toThrow(L4Error);
   });
 
+  it.each(['mac=02:00:00:00:00:01', 'mtu=1450', 'mirror=web', 'filter=arp'])(
+    'refuses a VXLAN port with %s, which would do nothing, or harm',
+    (text) => {
+      const key = `${text.split('=')[0]}=`;
+      expect(() => parse('type=vxlan', 'vni=1', 'remote=192.0.2.1', text)).toThrow(
+        `Cannot use ${key} for a VXLAN port`,
+      );
+    },
+  );
+
   it('makes a mirror of type and names, and gives it and the monitor a filter', () => {
     const mirror = parse('mirror=web,ixl-e1000', 'type=mirror', 'filter=arp,0x88F7');
     expect(mirror).toMatchObject({ mirror: ['web', 'ixl-e1000'], filter: [0x0806, 0x88f7], monitor: false });
@@ -96,6 +106,15 @@ describe('parsePortArguments()', () => {
       rateIn: { bitsPerSecond: 2e6 },
     });
   });
+
+  it.each(['filter=', 'mirror=', 'vlan=trunk=', 'name=', 'nonsense', 'storm='])(
+    'refuses %s without end',
+    (key) => {
+      expect(() => parse(`${key}${'7,'.repeat(100_000)}`)).toThrow(
+        /^Bad parameter '.{1,19}'. It must have at most 4096 characters: it has 2000\d\d$/,
+      );
+    },
+  );
 
   it('passes over the nil that ends the argument list of a script', () => {
     expect(parsePortArguments([{ text: 'name=a' }, { nil: true }])).toMatchObject({ name: 'a' });

@@ -49,6 +49,8 @@ const MAX_VLAN = 4094;
 const FIRST_ARGUMENT = 2;
 /** Anything shorter cannot be a key with a value. */
 const MIN_LENGTH = 5;
+/** Anything longer has no sense, but costs: lists are looked at for each port or frame, and errors repeat what was said. */
+const MAX_LENGTH = 4096;
 
 /** How the unknown option's message shows each key. */
 const HINTS: Readonly<Record<string, string>> = {
@@ -65,8 +67,12 @@ const HINTS: Readonly<Record<string, string>> = {
   'mtu=': 'mtu=BYTES',
   'vni=': 'vni=N',
   'remote=': 'remote=ADDRESS[:PORT]',
+  'group=': 'group=ADDRESS',
   'local=': 'local=ADDRESS',
   'port=': 'port=N',
+  'dev=': 'dev=INTERFACE',
+  'allow=': 'allow=NETWORK',
+  'ttl=': 'ttl=HOPS',
 };
 
 interface Draft {
@@ -105,6 +111,8 @@ const KEYS: readonly (readonly [string, (draft: Draft, value: string) => void])[
 ];
 /** What the port of a NIC can have: the NIC brings its own address, and its driver its dataspaces. */
 const NIC_KEYS = ['name=', 'vlan=', 'rate-in=', 'rate-out=', 'storm='];
+/** What a port of `--vxlan` can have. */
+const TUNNEL_KEYS = [...NIC_KEYS, ...VXLAN_KEYS.map((key) => `${key}=`)];
 
 /** Parses the arguments behind the object type. Throws L4Error EINVAL with the sentence for log and caller. */
 export function parsePortArguments(args: readonly Argument[]): PortSpec {
@@ -125,19 +133,29 @@ export function parsePortArguments(args: readonly Argument[]): PortSpec {
 
 /** Parses what is said of a NIC's port, in the words of `create(0, ...)`. Throws L4Error EINVAL. */
 export function parseNicArguments(texts: readonly string[]): PortSpec {
-  const draft: Draft = { name: '', dsMax: DEFAULT_DS_MAX, monitor: false };
-  const keys = KEYS.filter(([key]) => NIC_KEYS.includes(key));
-  for (const text of texts) apply(draft, text, keys);
-  return finish(draft);
+  return parseOnly(NIC_KEYS, { name: '', dsMax: DEFAULT_DS_MAX, monitor: false }, texts);
 }
 
 /** Parses what `--vxlan` says of a port without a client. Throws L4Error EINVAL. */
 export function parseTunnelArguments(texts: readonly string[]): PortSpec {
-  return parsePortArguments(['type=vxlan', ...texts].map((text) => ({ text })));
+  return parseOnly(TUNNEL_KEYS, { name: '', dsMax: DEFAULT_DS_MAX, monitor: false, isVxlan: true }, texts);
+}
+
+function parseOnly(names: readonly string[], draft: Draft, texts: readonly string[]): PortSpec {
+  const keys = KEYS.filter(([key]) => names.includes(key));
+  for (const text of texts) apply(draft, text, keys);
+  return finish(draft);
 }
 
 function apply(draft: Draft, text: string, keys: typeof KEYS): void {
   const entry = keys.find(([key]) => text.startsWith(key));
+  if (text.length > MAX_LENGTH) {
+    const key = entry?.[0] ?? text.slice(0, MAX_NAME);
+    throw refuse(
+      'VSWITCH_ARGUMENT_TYPE',
+      `Bad parameter '${key}'. It must have at most ${MAX_LENGTH} characters: it has ${text.length}`,
+    );
+  }
   if (text.length < MIN_LENGTH || entry === undefined) {
     const known = keys.map(([key]) => HINTS[key] ?? key).join(', ');
     throw refuse('VSWITCH_UNKNOWN_OPTION', `Unknown option '${text}': it must be one of ${known}`);
@@ -148,7 +166,13 @@ function apply(draft: Draft, text: string, keys: typeof KEYS): void {
 
 /** What belongs together must be there together. */
 function finish({ isMirror, isVxlan, tunnel, ...spec }: Draft): PortSpec {
-  if (isVxlan) return { ...spec, vxlan: finishVxlan(tunnel ?? newDraft()) };
+  if (isVxlan) {
+    // It has no client whose device these could be about, and it has frames of its own.
+    const odd = (['mac', 'mtu', 'mirror', 'filter'] as const).find((key) => spec[key] !== undefined);
+    if (odd)
+      throw refuse('VSWITCH_VXLAN', `Cannot use ${odd}= for a VXLAN port as it has no client: leave it out`);
+    return { ...spec, vxlan: finishVxlan(tunnel ?? newDraft()) };
+  }
   if (tunnel) {
     throw refuse(
       'VSWITCH_VXLAN',

@@ -46,7 +46,8 @@ export class MacTable {
   readonly #slots = new Int32Array(CAPACITY).fill(NO_BUCKET);
   readonly #seedLo: number;
   readonly #seedHi: number;
-  readonly #maxAge: number;
+  /** In seconds; 0: for ever. */
+  readonly maxAge: number;
   /** Present time in seconds, as coarse as `maxAge`. */
   #now = 0;
   #hand = 0;
@@ -54,7 +55,7 @@ export class MacTable {
 
   /** `maxAge` in seconds: how long an address is known without being seen; 0: for ever. */
   constructor(seed = Math.floor(Math.random() * 0x1_0000_0000), maxAge = 0) {
-    this.#maxAge = maxAge;
+    this.maxAge = maxAge;
     this.#seedLo = Math.imul(seed, 0x9e37_79b1) | 1;
     this.#seedHi = Math.imul(seed ^ 0x5bd1_e995, 0x85eb_ca6b) | 1;
   }
@@ -66,7 +67,12 @@ export class MacTable {
 
   /** Do addresses grow old? Then `setTime` is to be called before a batch of frames. */
   get ages(): boolean {
-    return this.#maxAge > 0;
+    return this.maxAge > 0;
+  }
+
+  /** What `setTime` said last. */
+  get now(): number {
+    return this.#now;
   }
 
   /** Present time in whole seconds, from any start. */
@@ -83,7 +89,7 @@ export class MacTable {
       const port = buckets[at + PORT] as number;
       if (port === 0) return -1;
       if (buckets[at + LO] === low && buckets[at + HI] === hi) {
-        if (this.#maxAge > 0 && this.#now - (buckets[at + SEEN] as number) > this.#maxAge) return -1;
+        if (this.maxAge > 0 && this.#now - (buckets[at + SEEN] as number) > this.maxAge) return -1;
         return (port & PORT_MASK) - 1;
       }
     }

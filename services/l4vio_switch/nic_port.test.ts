@@ -108,6 +108,21 @@ describe('NicPort', () => {
     expect(nic.free).toHaveLength(BUFFERS);
   });
 
+  it('never reads beyond a packet buffer, whatever length the device has written into it since', () => {
+    const { lab, client, nic } = setup();
+    const lies = [BUFFER.ROOM + 1, 60_000, 0xffff_ffff, 0];
+    for (const lie of lies) {
+      nic.receive(ethernet(0, 9));
+      setLength(lab.memory, nic.waiting.at(-1) as number, lie);
+    }
+    nic.receive(ethernet(0, 9));
+    lab.scheduler.activate(1);
+    while (lab.scheduler.poll());
+    expect(client.received().map((frame) => frame.subarray(12))).toEqual([ethernet(0, 9)]);
+    expect(lab.forwarder.counters.droppedFor(1, DROP.MALFORMED)).toBe(lies.length);
+    expect(nic.free).toHaveLength(BUFFERS);
+  });
+
   it('takes at most the budget', () => {
     const { nic, port } = setup();
     for (let n = 0; n < 150; n++) nic.receive(ethernet(0, 9));

@@ -119,10 +119,13 @@ export class NicPort implements Endpoint {
     this.#nic.disableRecvIrq(0);
   }
 
+  /** The length lies in memory that the device shares: it may be another one than the driver has checked. */
   #take(buffer: number): void {
+    const length = lengthOf(this.#memory, buffer);
     this.#piece.where[0] = buffer + BUFFER.DATA;
-    this.#piece.len[0] = lengthOf(this.#memory, buffer);
-    if (this.#frame.loadBare(this.#piece)) this.#forwarder.forward(this.#number, this.#frame);
+    this.#piece.len[0] = length;
+    if (length <= BUFFER.ROOM && this.#frame.loadBare(this.#piece))
+      this.#forwarder.forward(this.#number, this.#frame);
     else this.#forwarder.malformed(this.#number);
     this.#nic.freeBuffer(buffer);
   }

@@ -134,6 +134,27 @@ describe('NicTask.start()', () => {
     expect(refused).toMatchObject({ errno: 22 });
   });
 
+  it.each([
+    ['', /current value is ''/],
+    ['x'.repeat(20), /must be 1\.\.19 letters and signs: current value is 'x{20}'/],
+    ['a\nVSwitch: ERROR: b', /current value is 'a VSwitch: ERROR: b'/],
+  ])('goes on without a NIC whose driver calls itself %j', async (driver, message) => {
+    const host = new MockHost((handlers) => {
+      expect(() => handlers.attach({ mac: MAC, driver, linkSpeed: 1 } as never, CONTEXT)).toThrow(message);
+    });
+    expect(await new NicTask(host).start()).toBe(false);
+    expect([host.identified, host.lines.length]).toEqual([[], 1]);
+    expect(host.lines[0]).toMatch(message);
+  });
+
+  it('makes one line of what a driver gives as its reason', async () => {
+    const host = new MockHost(
+      (h) => void h.failed({ reason: `a\nb\x1b[2J${'c'.repeat(2000)}` } as never, CONTEXT),
+    );
+    expect(await new NicTask(host).start()).toBe(false);
+    expect(host.lines[0]).toMatch(/: a b \[2Jc{300,400}$/);
+  });
+
   it('goes on without a NIC when the driver dies before its first word', async () => {
     const host = new MockHost(() => {});
     const started = new NicTask(host).start();

@@ -11,8 +11,13 @@ import { L4Error } from '#common/ipc/errors';
 import type { Handlers } from '#common/ipc/service';
 import { Backoff, MAX_ENDS } from '#common/task/backoff';
 import type { NicPort } from '../../proto/gen/services.js';
+import { MAX_NAME } from './factory_args.ts';
 import type { Log } from './log.ts';
 import { parseMac } from './mac_address.ts';
+
+/** What names of ports look like, and what fits a line of the log: a driver's word is not ours. */
+const DRIVER_NAME = new RegExp(`^[\\x21-\\x7e]{1,${MAX_NAME}}$`);
+const MAX_REASON = 400;
 
 /** How a task ended. */
 export interface TaskEnd {
@@ -102,7 +107,7 @@ export class NicTask {
           return {};
         },
         failed: ({ reason }) => {
-          speak(reason || 'its driver gave no reason');
+          speak(oneLine(reason) || 'its driver gave no reason');
           return {};
         },
       });
@@ -123,7 +128,13 @@ export class NicTask {
     if (!mac) {
       throw new L4Error(
         'EINVAL',
-        `Cannot attach NIC as its MAC address must be xx:xx:xx:xx:xx:xx: current value is '${macText}'`,
+        `Cannot attach NIC as its MAC address must be xx:xx:xx:xx:xx:xx: current value is '${oneLine(macText)}'`,
+      );
+    }
+    if (!DRIVER_NAME.test(driver)) {
+      throw new L4Error(
+        'EINVAL',
+        `Cannot attach NIC as the name of its driver must be 1..${MAX_NAME} letters and signs: current value is '${oneLine(driver)}'`,
       );
     }
     const name = this.#mount?.identify(driver, mac) ?? driver;
@@ -188,6 +199,11 @@ async function describeEnd(end: Promise<TaskEnd>): Promise<string> {
   } catch (err) {
     return `its driver was lost (${messageOf(err)})`;
   }
+}
+
+/** Text of a driver, for a message. */
+function oneLine(text: string): string {
+  return text.slice(0, MAX_REASON).replace(/[^\x20-\x7e]+/g, ' ');
 }
 
 function messageOf(err: unknown): string {

@@ -85,6 +85,12 @@ describe('parseOptions()', () => {
     [['--mtu=67'], /MTU as it must be 68\.\.65535 bytes: current value is '67'/],
     [['--vxlan=vni=5'], /--vxlan vni=5: A VXLAN port needs another end/],
     [['--vxlan=remote=192.0.2.1'], /needs an id/],
+    [
+      ['--vxlan=type=none,name=x'],
+      /Unknown option 'type=none': it must be one of name=S, vlan=.*group=ADDRESS/,
+    ],
+    [['--vxlan=vni=5,remote=192.0.2.1,ds-max=3'], /Unknown option 'ds-max=3'/],
+    [['--vxlan=vni=5,group=239.1.1.1'], /--vxlan vni=5,group=239\.1\.1\.1: .*add dev=NAME/],
     [['--storm=much'], /storm control.*KIND=FRAMES per second.*current value is 'much'/],
     [['--storm=arp=1'], /broadcast, multicast, unknown/],
     [['--nic=wan'], /--nic wan as it must start with the number .*0\.\.255: current value is 'wan'/],

@@ -75,8 +75,9 @@ export const USAGE = `Usage: l4vio_switch [options]
                          Ethernet controller N of the vbus (from 0) becomes a port, with name=, vlan=, rate-in=,
                          rate-out=, storm= as in create(0, ...) (repeatable; default: every one does)
       --vxlan vni=N,remote=ADDRESS[:PORT][,KEY=VALUE...]
-                         a port to the same network in other switches (remote= for each); also name=, vlan=, local=,
-                         port=, rate-in=, rate-out=, storm= (repeatable)
+                         a port to the same network in other switches (remote= for each, or group=ADDRESS,dev=NAME for
+                         all); also name=, vlan=, local=, port=, dev=, allow=, ttl=, rate-in=, rate-out=, storm=
+                         (repeatable)
       --mtu BYTES        offer this MTU at ports without mtu= (${MIN_MTU}..${MAX_MTU}; default: none is offered)
       --mac-age SECONDS  forget addresses that were not seen for so long (default 0: never)
       --storm [K=]FRAMES storm control of ports without storm=: frames per second, also of one kind K

@@ -30,7 +30,7 @@ import { MacTable } from './mac_table.ts';
 import type { Options } from './options.ts';
 import { isOnlooker, type Port, PortList } from './port_list.ts';
 import { statisticsBytes, writeStatistics } from './statistics.ts';
-import { formatRemote, type VxlanSpec } from './vxlan/spec.ts';
+import { formatEnds, type VxlanSpec } from './vxlan/spec.ts';
 import { Tunnels } from './vxlan/tunnels.ts';
 
 const RX = 0;
@@ -84,7 +84,7 @@ export class Switch {
     this.forwarder = new Forwarder(options.ports, options.log, { macs });
     this.#scheduler = new Scheduler(this.forwarder);
     this.#pump = new Pump(this.#scheduler);
-    this.#tunnels = new Tunnels(env.arena, this.forwarder, (number) => this.activate(number));
+    this.#tunnels = new Tunnels(env.arena, this.forwarder, options.log, (number) => this.activate(number));
     this.#losses = new LossWatch(env.arena, () => this.#servers.values());
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
   }
@@ -329,6 +329,7 @@ export class Switch {
     const up = !this.#takenDown.has(number) && !this.#noCarrier.has(number);
     if (this.forwarder.linkUp(number) === up) return;
     this.forwarder.setLink(number, up);
+    if (!up) this.#tunnels.forget(number);
     const device = this.#servers.get(number)?.device;
     device?.changeConfig(this.#configOf(port), hasFeature(device.features, NET_F_STATUS));
     this.#options.log.info('port', `Port '${name}' (${number}): link ${up ? 'up' : 'down'}`);
@@ -360,15 +361,16 @@ export class Switch {
 
   /** There is nothing to drive: the object of the port only keeps it. */
   #openTunnel(port: Port, spec: VxlanSpec): readonly Binding[] {
+    const { number, name } = port;
     try {
-      this.#connect(port.number, this.#tunnels.open(port, spec, this.#scratchOf(port.number)));
+      this.#connect(number, this.#tunnels.open(port, spec, this.#scratchOf(number)));
+      this.#tunnels.start(number);
     } catch (err) {
-      this.ports.remove(port.number);
+      this.#disconnect(number);
+      this.ports.remove(number);
       throw err;
     }
-    this.#tunnels.start(port.number);
-    const ends = spec.remotes.map(formatRemote).join(', ');
-    this.#options.log.info('port', `Port '${port.name}' (${port.number}): VXLAN ${spec.vni} with ${ends}`);
+    this.#options.log.info('port', `Port '${name}' (${number}): VXLAN ${spec.vni} with ${formatEnds(spec)}`);
     return [];
   }
 

@@ -1,14 +1,13 @@
 /** One round of fast-check: programs out of a seed, until one fails. */
 import fc from 'fast-check';
-import { type Case, keepCase, runCase } from './corpus.ts';
-import { driverPrograms } from './driver_half.ts';
-import { programs } from './program.ts';
+import { keepCase } from './corpus.ts';
+import { type HalfName, halfOf } from './halves.ts';
 
 /** How long a round of fast-check takes at most, the search for a smaller counter-example included. */
 const LIMIT_MS = 20_000;
 
 export interface Round {
-  readonly half: 'switch' | 'driver';
+  readonly half: HalfName;
   readonly seed: number;
   /** Hostile operations that there are to be at least. */
   readonly operations: number;
@@ -17,17 +16,18 @@ export interface Round {
 }
 
 /**
- * Runs programs until there were that many operations. Returns how many there were. A counter-example is made as small as
- * fast-check can, and kept; the error thrown says how to have it again.
+ * Runs programs until there were that many operations. Resolves with how many there were. A counter-example is made as small
+ * as fast-check can, and kept; the error thrown says how to have it again.
  */
-export function fuzz({ half, seed, operations, corpus }: Round): number {
-  const made: fc.Arbitrary<Case> = half === 'switch' ? programs() : driverPrograms();
+export async function fuzz({ half, seed, operations, corpus }: Round): Promise<number> {
+  const { programs, run, to } = halfOf(half);
+  const made = programs();
   let done = 0;
   for (let n = 0; done < operations; n++) {
-    const property = fc.property(made, (one) => {
-      done += runCase(one);
+    const property = fc.asyncProperty(made, async (one) => {
+      done += await run(one);
     });
-    const { failed, counterexample, counterexamplePath, errorInstance } = fc.check(property, {
+    const { failed, counterexample, counterexamplePath, errorInstance } = await fc.check(property, {
       seed: (seed + n) | 0,
       numRuns: 20,
       interruptAfterTimeLimit: LIMIT_MS,
@@ -35,12 +35,7 @@ export function fuzz({ half, seed, operations, corpus }: Round): number {
     if (!failed || !counterexample) continue;
     const path = keepCase(corpus, seed + n, counterexample[0]);
     const again = `npm run fuzz -- --half ${half} --seed ${seed + n} (fast-check's path ${counterexamplePath}, kept as ${path})`;
-    throw new Error(
-      `Cannot keep a promise to ${half === 'switch' ? 'clients' : 'a driver'}: ${errorInstance}; ${again}`,
-      {
-        cause: errorInstance,
-      },
-    );
+    throw new Error(`Cannot keep a promise to ${to}: ${errorInstance}; ${again}`, { cause: errorInstance });
   }
   return done;
 }

@@ -15,6 +15,7 @@ import { Doorbells } from '#common/shm/doorbell';
 import { featureSet, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import { queueBytes } from '#common/virtio/layout';
 import { Factory, L4virtio, Meta } from '../../proto/gen/services.js';
+import { CONTROL_DEEDS } from './control_deeds.ts';
 import { Random } from './random.ts';
 import type { Order } from './switch_process.ts';
 
@@ -199,5 +200,6 @@ const DEEDS: Readonly<Record<string, () => Promise<void>>> = {
   },
 };
 
-await DEEDS[order.deed]?.();
+const others = { runDir: order.runDir, tunnelPort: order.tunnelPort, ipc, arena, shared, doorbells, random };
+await (DEEDS[order.deed] ?? CONTROL_DEEDS[order.deed])?.(others);
 process.exit(0);

@@ -1,9 +1,10 @@
-/** `npm run fuzz -- [--seed N] [--minutes M] [--corpus DIR] [--half switch|driver]`: see README.md. */
+/** `npm run fuzz -- [--seed N] [--minutes M] [--corpus DIR] [--half NAME]`: see README.md. */
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { readCorpus, runCase } from './corpus.ts';
-import { fuzz, type Round } from './fuzz.ts';
+import { readCorpus } from './corpus.ts';
+import { fuzz } from './fuzz.ts';
+import { HALF_NAMES, type HalfName, isHalf, runCase } from './halves.ts';
 
 const CORPUS = join(import.meta.dirname.replace(/\/dist\/test\/fuzz$/, '/test/fuzz'), 'corpus');
 const ROUND = 100_000;
@@ -12,7 +13,7 @@ const SEEDS = 2 ** 31;
 interface Options {
   readonly minutes: number;
   readonly seed: number;
-  readonly half: Round['half'] | 'both';
+  readonly halves: readonly HalfName[];
   readonly corpus: string;
 }
 
@@ -31,30 +32,31 @@ function readOptions(): Options {
     throw new Error(`Cannot fuzz as --minutes must be a number above 0: current value is ${values.minutes}`);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 * SEEDS)
     throw new Error(`Cannot fuzz as --seed must be 0..${2 * SEEDS - 1}: current value is ${values.seed}`);
-  const half = values.half ?? 'both';
-  if (half !== 'switch' && half !== 'driver' && half !== 'both')
-    throw new Error(`Cannot fuzz as --half must be switch or driver: current value is ${half}`);
-  return { minutes, seed, half, corpus: values.corpus };
+  const { half } = values;
+  if (half !== undefined && !isHalf(half))
+    throw new Error(
+      `Cannot fuzz as --half must be one of ${HALF_NAMES.join(', ')}: current value is ${half}`,
+    );
+  return { minutes, seed, halves: half === undefined ? HALF_NAMES : [half], corpus: values.corpus };
 }
 
-function run(): void {
-  const { minutes, seed, half, corpus } = readOptions();
-  const halves: readonly Round['half'][] = half === 'both' ? ['switch', 'driver'] : [half];
+async function run(): Promise<void> {
+  const { minutes, seed, halves, corpus } = readOptions();
   for (const [name, one] of readCorpus(corpus)) {
     console.log(`corpus: ${name}`);
-    runCase(one);
+    await runCase(one);
   }
   const end = performance.now() + minutes * 60_000;
   let operations = 0;
   for (let n = 0; n === 0 || performance.now() < end; n++) {
     const next = (seed + n * 1000) % (2 * SEEDS);
-    for (const one of halves) operations += fuzz({ half: one, seed: next, operations: ROUND, corpus });
+    for (const one of halves) operations += await fuzz({ half: one, seed: next, operations: ROUND, corpus });
     console.log(`seed ${next}: ${operations} operations so far, nothing found`);
   }
 }
 
 try {
-  run();
+  await run();
 } catch (err) {
   console.error(err);
   process.exitCode = 1;

@@ -25,7 +25,8 @@ export const RINGS = [0, 8192] as const;
 export const BUFFERS = 16 * 1024;
 export const BUFFER_BYTES = RW_BYTES - BUFFERS;
 
-const GUARD = Buffer.from('c0ffee00baddcafe', 'hex');
+/** Fills guards: bytes that nobody may see. */
+export const GUARD = Buffer.from('c0ffee00baddcafe', 'hex');
 
 export class Plot {
   /** Offsets in the memory. */

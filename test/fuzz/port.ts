@@ -15,7 +15,11 @@ import { type Plot, RINGS, RW_BASE } from './plot.ts';
 
 /** Largest queue that a client may ask for. */
 export const MAX_SIZE = 64;
-const OFFERED = portFeatures({ mac: true, mtu: true, offloads: true });
+/** To clients, and to the driver of a NIC. */
+const OFFERED = [true, false].map((offloads) => portFeatures({ mac: true, mtu: true, offloads })) as [
+  Features,
+  Features,
+];
 
 /** Counts what is delivered, and lets the clients change their memory right before. */
 class CountedPort extends VirtioPort {
@@ -56,6 +60,7 @@ export class FuzzPort {
   regions = new Regions(4);
   readonly #options: FuzzPortOptions;
   #endpoint: CountedPort | undefined;
+  #nic = false;
 
   constructor(options: FuzzPortOptions) {
     this.#options = options;
@@ -64,7 +69,7 @@ export class FuzzPort {
   }
 
   /** Takes the port away, if there is one, and makes it again with other rules. Nothing is behind it before `start`. */
-  connect(spec: ForwardSpec, mute: boolean): void {
+  connect(spec: ForwardSpec, mute: boolean, nic = false): void {
     const { memory, forwarder, number, scratch, onDeliver } = this.#options;
     this.#endpoint?.stop();
     forwarder.disconnect(number);
@@ -81,7 +86,8 @@ export class FuzzPort {
       },
       invalidRequest: () => {},
     };
-    const options = { number, nic: false, mute, memory, scratch, fabric: forwarder, device };
+    this.#nic = nic;
+    const options = { number, nic, mute, memory, scratch, fabric: forwarder, device };
     this.#endpoint = new CountedPort(options, onDeliver);
     forwarder.connect(number, this.#endpoint, spec);
   }
@@ -98,7 +104,7 @@ export class FuzzPort {
     const { memory } = this.#options;
     this.stop();
     this.plot.register(this.regions);
-    const features = acceptable(wanted);
+    const features = acceptable(OFFERED[this.#nic ? 1 : 0], wanted);
     const [rx, tx] = layouts.map((layout, i) => {
       const checked = checkQueue(`queue ${i}`, layout, MAX_SIZE, this.regions);
       return new DeviceQueue(memory, checked, features, this.regions, `queue ${i}`);
@@ -142,8 +148,8 @@ export class FuzzPort {
 }
 
 /** Features that a device would accept of these bits. */
-function acceptable(wanted: number): Features {
-  const lo = (wanted & OFFERED.lo) >>> 0;
+function acceptable(offered: Features, wanted: number): Features {
+  const lo = (wanted & offered.lo) >>> 0;
   const { hi } = featureSet(F_VERSION_1);
   return { lo: missingFeature({ lo, hi }) === undefined ? lo : 0, hi };
 }

@@ -57,7 +57,18 @@ function after(ms: number): () => boolean {
 }
 
 describe.runIf(process.arch === 'x64')('a hostile process', () => {
-  it.each(['truncate', 'remove', 'kicks', 'register', 'connect', 'hold', 'garbage'])(
+  it.each([
+    'truncate',
+    'remove',
+    'kicks',
+    'register',
+    'connect',
+    'hold',
+    'garbage',
+    'capture',
+    'calls',
+    'flood',
+  ])(
     '%s: the others go on',
     async (deed) => {
       const before = lan.resources();

@@ -51,6 +51,7 @@ export function programs(burst = 400): fc.Arbitrary<Program> {
         { weight: 3, arbitrary: fc.constant(true) },
         { weight: 1, arbitrary: fc.constant(false) },
       ),
+      tunnel: fc.boolean(),
       features: u32,
       seed: u32,
     }),

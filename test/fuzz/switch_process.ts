@@ -1,6 +1,6 @@
 /** The real switch in a process of its own, as ned would start it, and hostile processes for it. The test is their ned. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,6 +12,14 @@ import { Factory, Meta } from '../../proto/gen/services.js';
 
 const ROOT = join(import.meta.dirname.replace(/\/dist\/test\/fuzz$/, '/test/fuzz'), '..', '..');
 
+/** The switch's tunnel: whose remote sends nothing, and who may not send. */
+export const TUNNEL = {
+  vni: 42,
+  local: '127.40.0.1',
+  remote: '127.40.0.2',
+  stranger: '127.40.0.66',
+} as const;
+
 /** What a hostile process is told. */
 export interface Order {
   readonly runDir: string;
@@ -20,6 +28,8 @@ export interface Order {
   readonly secret: string;
   readonly task: string;
   readonly deed: string;
+  /** UDP port of the switch's tunnel. */
+  readonly tunnelPort: number;
   /** For `die`: at which of its steps. */
   readonly point?: number;
 }
@@ -30,15 +40,18 @@ export class SwitchProcess {
   /** Everything that the switch printed. */
   output = '';
   readonly #gate = createGate();
+  readonly #tunnelPort = 20_000 + randomInt(20_000);
   readonly #tasks: TestTask[] = [];
 
   constructor() {
     makeRunDir(this.runDir);
     const record = join(this.runDir, 't', 'switch');
+    const { vni, local, remote } = TUNNEL;
+    const tunnel = `vni=${vni},local=${local},remote=${remote},port=${this.#tunnelPort}`;
     const bytes = m.LaunchRecord.encode({
       task: randomBytes(16).toString('hex'),
       name: 'l4vio_switch',
-      argv: ['l4vio_switch', '-q'],
+      argv: ['l4vio_switch', '-q', '--vxlan', tunnel],
       environment: {},
       capabilities: [{ name: 'svr', server: this.#gate }],
       parentPid: process.pid,
@@ -96,6 +109,7 @@ export class SwitchProcess {
       secret,
       task,
       deed,
+      tunnelPort: this.#tunnelPort,
       ...(point !== undefined && { point }),
     };
     const child = spawn(

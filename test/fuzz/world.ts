@@ -15,9 +15,10 @@ import { MacTable } from '../../services/l4vio_switch/mac_table.ts';
 import { GoodClient, MAGIC, numberedFrame, WINDOW } from './good_client.ts';
 import { HookedMemory } from './hooked_memory.ts';
 import { HONEST_KINDS, Hostile, KINDS } from './hostile.ts';
-import { BUFFERS, PLOT_BYTES, Plot, RW_BASE } from './plot.ts';
+import { BUFFERS, GUARD, PLOT_BYTES, Plot, RW_BASE } from './plot.ts';
 import { FuzzPort } from './port.ts';
 import { Random } from './random.ts';
+import { TARGET_BYTES, TunnelTarget } from './tunnel_target.ts';
 
 /** Ports 0 and 1 are the good ones. */
 const GOOD = 2;
@@ -54,6 +55,8 @@ export interface WorldOptions {
   readonly hostiles: number;
   /** Hostile clients have no way to the VLAN of the good pair: not a frame between these may be lost. */
   readonly isolated: boolean;
+  /** There is a VXLAN port, too, which the good pair has nothing to do with. */
+  readonly tunnel?: boolean;
   /** Feature bits that the good clients ask for. */
   readonly features: number;
   readonly seed: number;
@@ -85,11 +88,12 @@ export class World {
     this.#random = new Random(options.seed);
     const count = GOOD + options.hostiles;
     const scratch = count * PLOT_BYTES;
-    this.#memory = new HookedMemory(scratch + count * SCRATCH_BYTES);
+    const target = scratch + count * SCRATCH_BYTES;
+    this.#memory = new HookedMemory(target + (options.tunnel ? TARGET_BYTES : 0));
     const memory = this.#memory;
     const log = new Log({ out: () => {}, err: () => {} });
     const clock = () => (this.#time += 0.1);
-    this.#forwarder = new Forwarder(count, log, { macs: new MacTable(16), clock });
+    this.#forwarder = new Forwarder(count + 1, log, { macs: new MacTable(16), clock });
     this.#scheduler = new Scheduler(this.#forwarder);
     this.#ports = Array.from({ length: count }, (_, number) => {
       const plot = new Plot(memory, number);
@@ -104,6 +108,8 @@ export class World {
         onDeliver,
       });
     });
+    if (options.tunnel)
+      new TunnelTarget(memory, target, this.#forwarder, count, () => [GUARD, ...this.#secretsFrom(count)]);
     this.#hostiles = this.#ports.slice(GOOD).map(({ plot, number }) => new Hostile(memory, plot, number));
     const [one, two] = this.#ports.slice(0, GOOD).map((port) => new GoodClient(memory, port));
     this.#good = [one as GoodClient, two as GoodClient];
@@ -178,7 +184,8 @@ export class World {
     const role = roles[a % roles.length] as ForwardSpec;
     const spy = role.mirror !== undefined;
     this.#scheduler.forget(number);
-    port.connect(role, spy);
+    // What a hostile driver of a NIC does, which is a client as well.
+    port.connect(role, spy, !spy && a >>> 29 === 7);
     if (spy) this.#spies.add(number);
     else this.#spies.delete(number);
     for (const other of this.#ports)
@@ -236,17 +243,23 @@ export class World {
 
   /** Throws when a promise of the switch is broken. */
   check(): void {
-    const secrets = this.#good.map(({ port }) => port.plot.secret);
     for (const { plot, number } of this.#ports) {
       plot.check();
-      const others = secrets.filter((_, n) => n !== number);
-      const mayListen = !this.#options.isolated || number < GOOD || this.#spies.has(number);
-      plot.checkUnseen(mayListen ? others : [...others, MAGIC]);
+      plot.checkUnseen(this.#secretsFrom(number));
     }
     for (const port of this.#ports) port.checkCounters();
     if (this.#good.some(({ port }) => !port.running))
       throw new Error('a port that kept all rules was stopped');
     this.#checkBalance();
+  }
+
+  /** What a port must never see. */
+  #secretsFrom(number: number): Buffer[] {
+    const others = this.#good
+      .filter(({ port }) => port.number !== number)
+      .map(({ port }) => port.plot.secret);
+    const mayListen = !this.#options.isolated || number < GOOD || this.#spies.has(number);
+    return mayListen ? others : [...others, MAGIC];
   }
 
   /** Every frame that came in went somewhere, or was counted as dropped. */

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Memory } from '../memory.ts';
 import { DROP, dropComment, dropKey, dropText } from './drop_reasons.ts';
 import { CaptureError, INBOUND, OUTBOUND } from './pcapng.ts';
@@ -153,6 +153,29 @@ describe('PcapngReader', () => {
     expect(refuse(`${SECTION} ${INTERFACE} 03000000 10000000 01000000 10000000`)).toThrow(
       /captured length must fit its block \(0\)/,
     );
+  });
+
+  it('copies a long block that comes in small pieces a few times, not with each piece', () => {
+    const section = fromHex(SECTION);
+    const unknown = Buffer.alloc(2 ** 20);
+    unknown.writeUInt32LE(0x0bad, 0);
+    for (const at of [4, unknown.length - 4]) unknown.writeUInt32LE(unknown.length, at);
+    let copied = 0;
+    const set = Uint8Array.prototype.set;
+    const spy = vi.spyOn(Uint8Array.prototype, 'set').mockImplementation(function (
+      this: Uint8Array,
+      ...args
+    ) {
+      copied += args[0].length;
+      return set.apply(this, args);
+    });
+    try {
+      expect(readAll(Buffer.concat([section, unknown, unknown]), 1000)).toEqual([]);
+    } finally {
+      spy.mockRestore();
+    }
+    expect(copied).toBeGreaterThan(unknown.length);
+    expect(copied).toBeLessThan(10 * unknown.length);
   });
 
   it('throws CaptureError and nothing else, whatever the bytes', () => {

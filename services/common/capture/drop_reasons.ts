@@ -21,6 +21,7 @@ export const DROP = {
   STORM: 13,
   RATE: 14,
   OFFLOAD: 15,
+  UNREACHABLE: 16,
 } as const;
 
 export type DropReason = (typeof DROP)[keyof typeof DROP];
@@ -42,6 +43,7 @@ const TEXT: readonly string[] = [
   'storm control: too many frames to everybody',
   'the port has used up its rate',
   'the offload header does not fit the frame',
+  'the network below has no way to the receiver',
 ];
 
 /** Number of reasons: they are 0 to DROP_REASONS - 1. */

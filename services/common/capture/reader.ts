@@ -1,8 +1,8 @@
 /**
  * Reads pcapng as a stream: push bytes, get packets. Both byte orders, several sections and interfaces.
  *
- * For files from anywhere: each length is checked against its block and each block against `MAX_BLOCK`, so memory is
- * bounded by one block; what is wrong is said with its offset in the file. Unknown blocks and options are skipped.
+ * For files from anywhere: each length is checked against its block and each block against `MAX_BLOCK`. What is kept is one
+ * block, and a few words for each description and statistics block; what is wrong is said with its offset in the file. Unknown blocks and options are skipped.
  */
 
 import {
@@ -54,7 +54,9 @@ const CLASSIC_MAGIC = new Set([0xa1b2c3d4, 0xd4c3b2a1, 0xa1b23c4d, 0x4d3cb2a1]);
 const TEXT = new TextDecoder();
 
 export class PcapngReader {
+  /** The beginning of a block whose end has not come; `#held` bytes of it. */
   #rest = new Uint8Array();
+  #held = 0;
   #offset = 0;
   #little = true;
   #inSection = false;
@@ -64,7 +66,9 @@ export class PcapngReader {
 
   /** Takes the next bytes of the file; the packets that are complete now. Throws `CaptureError`. */
   push(chunk: Uint8Array): CapturedPacket[] {
-    const bytes = this.#rest.length === 0 ? chunk : joined(this.#rest, chunk);
+    const joins = this.#held > 0;
+    if (joins) this.#hold(chunk);
+    const bytes = joins ? this.#rest.subarray(0, this.#held) : chunk;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const packets: CapturedPacket[] = [];
     let at = 0;
@@ -75,15 +79,30 @@ export class PcapngReader {
       at += length;
       this.#offset += length;
     }
-    this.#rest = bytes.slice(at);
+    if (!joins) this.#hold(bytes.subarray(at));
+    else if (at > 0) {
+      this.#rest.copyWithin(0, at, this.#held);
+      this.#held -= at;
+    }
     return packets;
   }
 
   /** The file is at its end. Throws `CaptureError` when it ends inside a block, or had none. */
   end(): void {
-    if (this.#rest.length > 0)
-      throw this.#bad('a block must end inside the file', `${this.#rest.length} bytes left`);
+    if (this.#held > 0) throw this.#bad('a block must end inside the file', `${this.#held} bytes left`);
     if (!this.#inSection) throw this.#bad('it must start with a section header', 'an empty file');
+  }
+
+  /** Keeps bytes for later. The room doubles, so that a block in many chunks is not copied with each of them. */
+  #hold(bytes: Uint8Array): void {
+    const length = this.#held + bytes.length;
+    if (length > this.#rest.length) {
+      const room = new Uint8Array(Math.max(length, 2 * this.#rest.length));
+      room.set(this.#rest.subarray(0, this.#held));
+      this.#rest = room;
+    }
+    this.#rest.set(bytes, this.#held);
+    this.#held = length;
   }
 
   /** Checks type and length of the block at `at`; a section header sets the byte order first. */
@@ -250,11 +269,4 @@ function copy(view: DataView, at: number, size: number): Uint8Array {
 
 function text(view: DataView, at: number, size: number): string {
   return TEXT.decode(new Uint8Array(view.buffer, view.byteOffset + at, size)).replace(/\0+$/, '');
-}
-
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
 }

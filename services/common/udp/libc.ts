@@ -16,18 +16,40 @@ const setsockoptC = libc.func('int setsockopt(int, int, int, const void *, uint3
 const recvmmsgC = libc.func('int recvmmsg(int, uint64_t, uint32_t, int, uint64_t)');
 const sendmmsgC = libc.func('int sendmmsg(int, uint64_t, uint32_t, int)');
 const closeC = libc.func('int close(int)');
+const ifNameToIndexC = libc.func('uint32_t if_nametoindex(const char *)');
 
-export const AF_INET = 2;
 const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const MSG_DONTWAIT = 0x40;
-const SOL_SOCKET = 1;
-const SO_SNDBUF = 7;
-const SO_RCVBUF = 8;
-const SOL_IP = 0;
-const IP_MTU_DISCOVER = 10;
-const IP_PMTUDISC_DO = 2;
+
+/** A socket option: level and name [socket(7), ip(7), ipv6(7), udp(7)]. */
+export type SocketOption = readonly [level: number, name: number];
+const [SOL_IP, SOL_SOCKET, SOL_UDP, SOL_IPV6] = [0, 1, 17, 41];
+export const OPTION = {
+  SO_SNDBUF: [SOL_SOCKET, 7],
+  SO_RCVBUF: [SOL_SOCKET, 8],
+  SO_NO_CHECK: [SOL_SOCKET, 11],
+  SO_BINDTODEVICE: [SOL_SOCKET, 25],
+  IP_MTU_DISCOVER: [SOL_IP, 10],
+  IP_MULTICAST_IF: [SOL_IP, 32],
+  IP_MULTICAST_TTL: [SOL_IP, 33],
+  IP_MULTICAST_LOOP: [SOL_IP, 34],
+  IP_ADD_MEMBERSHIP: [SOL_IP, 35],
+  IP_DROP_MEMBERSHIP: [SOL_IP, 36],
+  IP_MULTICAST_ALL: [SOL_IP, 49],
+  IPV6_MULTICAST_IF: [SOL_IPV6, 17],
+  IPV6_MULTICAST_HOPS: [SOL_IPV6, 18],
+  IPV6_MULTICAST_LOOP: [SOL_IPV6, 19],
+  IPV6_ADD_MEMBERSHIP: [SOL_IPV6, 20],
+  IPV6_DROP_MEMBERSHIP: [SOL_IPV6, 21],
+  IPV6_MTU_DISCOVER: [SOL_IPV6, 23],
+  IPV6_V6ONLY: [SOL_IPV6, 26],
+  IPV6_MULTICAST_ALL: [SOL_IPV6, 29],
+  UDP_NO_CHECK6_RX: [SOL_UDP, 102],
+} as const satisfies Record<string, SocketOption>;
+/** Value of IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: nothing is fragmented. */
+export const PMTUDISC_DO = 2;
 
 /** A call failed; `code` is the errno's name. */
 export class SocketError extends Error {
@@ -41,23 +63,38 @@ export class SocketError extends Error {
   }
 }
 
-/** Name of the errno that the last failed call left, e.g. `EAGAIN`. */
+/** Name of the last call's errno, e.g. EAGAIN. */
 export function lastError(): string {
   return getSystemErrorName(-koffi.errno());
 }
 
-/** A non-blocking IPv4 UDP socket that never lets the kernel fragment. Throws SocketError. */
-export function udpSocket(bufferBytes: number): number {
-  const fd = socketC(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) as number;
+/** A non-blocking UDP socket of an address family. Throws SocketError. */
+export function udpSocket(family: number): number {
+  const fd = socketC(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) as number;
   if (fd < 0) throw new SocketError('socket');
-  // The kernel cuts the sizes at its limits: less buffer, no error.
-  for (const option of [SO_SNDBUF, SO_RCVBUF]) setInteger(fd, SOL_SOCKET, option, bufferBytes);
-  setInteger(fd, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
   return fd;
 }
 
-function setInteger(fd: number, level: number, option: number, value: number): void {
-  setsockoptC(fd, level, option, new Uint8Array(Int32Array.of(value).buffer), 4);
+/** setsockopt(2) with a structure or a string. Throws SocketError. */
+export function setOption(fd: number, what: string, [level, name]: SocketOption, value: Uint8Array): void {
+  if ((setsockoptC(fd, level, name, value, value.length) as number) !== 0) throw new SocketError(what);
+}
+
+/** setsockopt(2) with a number, where an old kernel, or one with lower limits, may do as it likes. */
+export function tryOption(fd: number, [level, name]: SocketOption, value: number): void {
+  setsockoptC(fd, level, name, int32(value), 4);
+}
+
+/** An int as C has it. */
+export function int32(value: number): Uint8Array {
+  return new Uint8Array(Int32Array.of(value).buffer);
+}
+
+/** Number of a network interface. Throws SocketError ENODEV. */
+export function interfaceIndex(name: string): number {
+  const index = ifNameToIndexC(name) as number;
+  if (index === 0) throw new SocketError(`interface ${name}`);
+  return index;
 }
 
 /** bind(2). Throws SocketError. */

@@ -1,41 +1,44 @@
 /**
- * An array of struct mmsghdr in the arena, each with one buffer and one IPv4 address [recvmmsg(2), ip(7)].
+ * An array of struct mmsghdr in the arena, each with one buffer and one socket address [recvmmsg(2)].
  *
- * Made once; per datagram only lengths and addresses change. Addresses are 32-bit numbers, ports 16-bit ones.
+ * Made once; per datagram only lengths and addresses change.
  */
 import type { Arena } from '#common/shm/arena';
-import { AF_INET } from './libc.ts';
+import type { Family } from './address.ts';
+import { copySockaddr, familyNumber, SOCKADDR_SLOT, sockaddrBytes, sockaddrFamily } from './sockaddr.ts';
 
 /** Byte offsets of struct mmsghdr on 64-bit Linux. */
 const MSG = { NAME: 0, NAME_LENGTH: 8, IOV: 16, IOV_LENGTH: 24, FLAGS: 48, LENGTH: 56, SIZE: 64 } as const;
 const IOVEC = { BASE: 0, LENGTH: 8, SIZE: 16 } as const;
-/** struct sockaddr_in: family in host order, the rest as on the wire. */
-export const SOCKADDR = { FAMILY: 0, PORT: 2, ADDRESS: 4, SIZE: 16 } as const;
 const MSG_TRUNC = 0x20;
+const EACH = MSG.SIZE + IOVEC.SIZE + SOCKADDR_SLOT;
+
+/** Bytes of `count` messages. */
+export function messagesBytes(count: number): number {
+  return count * EACH;
+}
 
 export class Messages {
-  readonly count: number;
   readonly #arena: Arena;
+  readonly #family: number;
   readonly #headers: number;
   readonly #iovecs: number;
   readonly #names: number;
-  readonly #bytes: number;
 
-  constructor(arena: Arena, count: number) {
-    this.count = count;
+  /** `at` is the offset of `messagesBytes(count)` zeroed bytes, 8-byte aligned. */
+  constructor(arena: Arena, at: number, count: number, family: Family) {
     this.#arena = arena;
-    this.#bytes = count * (MSG.SIZE + IOVEC.SIZE + SOCKADDR.SIZE);
-    this.#headers = arena.mapPrivate(this.#bytes);
-    this.#iovecs = this.#headers + count * MSG.SIZE;
+    this.#family = familyNumber(family);
+    this.#headers = at;
+    this.#iovecs = at + count * MSG.SIZE;
     this.#names = this.#iovecs + count * IOVEC.SIZE;
     const { view } = arena;
     for (let n = 0; n < count; n++) {
-      const at = this.#headers + n * MSG.SIZE;
-      view.setBigUint64(at + MSG.NAME, BigInt(arena.address + this.#names + n * SOCKADDR.SIZE), true);
-      view.setUint32(at + MSG.NAME_LENGTH, SOCKADDR.SIZE, true);
-      view.setBigUint64(at + MSG.IOV, BigInt(arena.address + this.#iovecs + n * IOVEC.SIZE), true);
-      view.setUint32(at + MSG.IOV_LENGTH, 1, true);
-      view.setUint16(this.#names + n * SOCKADDR.SIZE, AF_INET, true);
+      const header = this.#headers + n * MSG.SIZE;
+      view.setBigUint64(header + MSG.NAME, BigInt(arena.address + this.peer(n)), true);
+      view.setUint32(header + MSG.NAME_LENGTH, sockaddrBytes(family), true);
+      view.setBigUint64(header + MSG.IOV, BigInt(arena.address + this.#iovecs + n * IOVEC.SIZE), true);
+      view.setUint32(header + MSG.IOV_LENGTH, 1, true);
     }
   }
 
@@ -56,31 +59,22 @@ export class Messages {
     u32[((at + IOVEC.LENGTH) >>> 2) + 1] = 0;
   }
 
-  setPeer(n: number, address: number, port: number): void {
-    const { view } = this.#arena;
-    const at = this.#names + n * SOCKADDR.SIZE;
-    view.setUint16(at + SOCKADDR.PORT, port, false);
-    view.setUint32(at + SOCKADDR.ADDRESS, address, false);
+  /** Where message `n` goes: a copy of the slot at `from`. */
+  setPeer(n: number, from: number): void {
+    copySockaddr(this.#arena, this.peer(n), from);
   }
 
-  /** Bytes received by message `n`; -1: it was longer than its buffer, or no IPv4 datagram. */
+  /** Offset of the socket address of message `n`. */
+  peer(n: number): number {
+    return this.#names + n * SOCKADDR_SLOT;
+  }
+
+  /** Bytes received by message `n`; -1: it was longer than its buffer, or of another family. */
   length(n: number): number {
-    const { u32, u16 } = this.#arena;
+    const { u32 } = this.#arena;
     const at = this.#headers + n * MSG.SIZE;
     if (((u32[(at + MSG.FLAGS) >>> 2] as number) & MSG_TRUNC) !== 0) return -1;
-    if (u16[(this.#names + n * SOCKADDR.SIZE) >>> 1] !== AF_INET) return -1;
+    if (sockaddrFamily(this.#arena, this.peer(n)) !== this.#family) return -1;
     return u32[(at + MSG.LENGTH) >>> 2] as number;
-  }
-
-  peerAddress(n: number): number {
-    return this.#arena.view.getUint32(this.#names + n * SOCKADDR.SIZE + SOCKADDR.ADDRESS, false);
-  }
-
-  peerPort(n: number): number {
-    return this.#arena.view.getUint16(this.#names + n * SOCKADDR.SIZE + SOCKADDR.PORT, false);
-  }
-
-  close(): void {
-    this.#arena.unmap(this.#headers, this.#bytes);
   }
 }

@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { L4Error } from '#common/ipc/errors';
 import { Arena } from '#common/shm/arena';
-import { SharedMemories } from '#common/shm/dataspace';
+import { SharedMemories, type SharedMemoryRef } from '#common/shm/dataspace';
 import { Doorbells } from '#common/shm/doorbell';
 import { IrqSource } from '#common/shm/irq';
+import { MMIO_BYTES } from '#common/shm/mmio';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { l4lab } from '../../../proto/gen/messages.js';
 import type { IxlEnv } from '../env.ts';
@@ -15,6 +16,7 @@ import { DmaMemories } from './dma.ts';
 import { attachMsiOrLegacy, type IrqContext, openIcu } from './interrupts.ts';
 import { PciDevice } from './pci.ts';
 import { mapRegisters } from './registers.ts';
+import type { VbusClient } from './vbus.ts';
 
 const arena = new Arena(2 ** 26);
 let runDir: TestRunDir;
@@ -138,12 +140,57 @@ describe('bring-up that fails half-way', () => {
 
   it('unmaps the register channel when its machine is gone by then', async () => {
     const { vbus, env, log, pci } = setup();
-    const mapping = memories.create(4096);
+    const mapping = memories.create(MMIO_BYTES);
     vbus.mapReply = () => ({ kind: l4lab.MapReply.Kind.MMIO, offset: 0, memory: mapping.ref });
     const before = readFileSync('/proc/self/maps', 'utf8').split(mapping.ref.name).length;
     await expect(mapRegisters(env, CAP, pci, log)).rejects.toThrow(/Cannot open doorbell/);
     expect(readFileSync('/proc/self/maps', 'utf8').split(mapping.ref.name).length).toBe(before);
     mapping.close();
+  });
+});
+
+describe('mapRegisters()', () => {
+  const MMIO = l4lab.MapReply.Kind.MMIO;
+
+  it.each([
+    ['is too small', () => memories.create(4096).ref, /must have \d+ writable bytes: current value is 4096$/],
+    ['cannot be written', () => memories.create(MMIO_BYTES, false).ref, /writable bytes: .*, read-only$/],
+    ['has no doorbell', () => memories.create(MMIO_BYTES).ref, /Cannot open doorbell/],
+    ['is no dataspace', () => ({ name: '../x', size: MMIO_BYTES, writable: true }), /name/],
+  ])('refuses a channel that %s, and keeps nothing of it', async (_what, make, message) => {
+    const { vbus, env, pci, log } = setup();
+    let open = 0;
+    const counting = {
+      create: memories.create.bind(memories),
+      open: (ref: SharedMemoryRef) => {
+        const mapping = memories.open(ref);
+        open += 1;
+        const close = () => {
+          mapping.close();
+          open -= 1;
+        };
+        return { offset: mapping.offset, size: mapping.size, ref: mapping.ref, close };
+      },
+    };
+    vbus.mapReply = () => ({ kind: MMIO, memory: make(), offset: 0 });
+    const spied = { ...env, memories: counting as unknown as IxlEnv['memories'] };
+    await expect(mapRegisters(spied, CAP, pci, log)).rejects.toThrow(message);
+    expect(open).toBe(0);
+  });
+});
+
+describe('PciDevice', () => {
+  it('asks a device that has billions of resources for some of them only', async () => {
+    const { vbus } = setup();
+    let asked = 0;
+    const client = {
+      ...vbus.client,
+      getResource: async () => ({ type: 0, start: ++asked }),
+    } as unknown as VbusClient;
+    await expect(new PciDevice(client, 2, 'NIC', 0xffff_ffff).dmaDomain()).rejects.toMatchObject({
+      code: 'IXL_NO_DMA_DOMAIN',
+    });
+    expect(asked).toBe(64);
   });
 });
 

@@ -14,6 +14,8 @@ import type { VbusClient } from './vbus.ts';
 /** 192 bytes behind the header, 4 at least for each capability. */
 const MAX_CAPABILITIES = 48;
 const ALL_ONES = 0xffff_ffff;
+/** Six BARs, a ROM, an interrupt, a DMA domain, with room: a device that says that it has more is not asked for ever. */
+const MAX_RESOURCES = 64;
 
 export interface BarRange {
   /** Physical address. */
@@ -96,7 +98,7 @@ export class PciDevice {
 
   /** The function's DMA domain (F5.3 step 3). Throws L4Error ENODEV when it has none. */
   async dmaDomain(): Promise<number> {
-    for (let index = 0; index < this.#resources; index++) {
+    for (let index = 0; index < Math.min(this.#resources, MAX_RESOURCES); index++) {
       const resource = await this.#vbus.getResource({ handle: this.handle, index });
       if (resource.type === l4lab.VbusResource.Type.DMA_DOMAIN) return resource.start;
     }

@@ -1,7 +1,8 @@
 /** Maps a NIC's registers: vbus dataspace at BAR0's address -> register channel (F5.3 step 2). */
 import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
-import { type Mmio, MmioClient } from '#common/shm/mmio';
+import type { Mapping } from '#common/shm/dataspace';
+import { MMIO_BYTES, type Mmio, MmioClient } from '#common/shm/mmio';
 import { l4lab } from '../../../proto/gen/messages.js';
 import { Dataspace } from '../../../proto/gen/services.js';
 import type { IxlEnv } from '../env.ts';
@@ -46,10 +47,12 @@ function openChannel(
   const mapping = env.memories.open(memory);
   const held: { close(): void }[] = [mapping];
   try {
+    checkChannel(device, mapping);
     const bell = env.doorbells.open(name);
     held.push(bell);
     let onGone = (): void => {};
     const life = env.doorbells.watch(name, () => onGone());
+    held.push({ close: () => life.leave() });
     const channel = new MmioClient(env.arena, mapping.offset, bell, {
       lives: () => life.check(),
       onSlow: () => log.warn(`"${device}" has not answered for 2 s: is the machine stopped? Waiting for it.`),
@@ -70,6 +73,15 @@ function openChannel(
     for (const half of held) half.close();
     throw err;
   }
+}
+
+/** A channel is written by both: one that is too small, or cannot be written, would end us, or reach other memory of ours. */
+function checkChannel(device: string, { size, ref }: Pick<Mapping, 'size' | 'ref'>): void {
+  if (size >= MMIO_BYTES && ref.writable) return;
+  throw new L4Error(
+    'EBADPROTO',
+    `Cannot map registers of "${device}" as a register channel must have ${MMIO_BYTES} writable bytes: current value is ${size}${ref.writable ? '' : ', read-only'}`,
+  );
 }
 
 /** The asked address lies inside the device's BAR, not at its start. */
