@@ -27,6 +27,15 @@ export function processesOf(runDir: string): number[] {
     .map(Number);
 }
 
+/** Sends a signal to a process that may have ended meanwhile. */
+export function endProcess(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
+  try {
+    process.kill(pid, signal);
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code !== 'ESRCH') throw err;
+  }
+}
+
 /** CPU seconds used so far and resident bytes of a process; zeros when it is gone. */
 export function processUsage(pid: number): { cpuSeconds: number; rssBytes: number } {
   try {

@@ -213,8 +213,8 @@ export class Launches implements Starter {
     if (launch) return launch.askedFor && !launch.wanted ? undefined : launch;
     const { script, isProgram } = this.#context;
     if (script.state === 'loading') return undefined;
-    // A task may ask for several of one program, by numbers: ixl, ixl1.
-    if (script.state === 'serving' && isProgram(name.replace(/\d+$/, ''))) return undefined;
+    // A task may ask for several of one program, by numbers, and several tasks for the same: ixl, ixl1, ixl-2.
+    if (script.state === 'serving' && isProgram(name.replace(/\d*(-\d+)?$/, ''))) return undefined;
     const why =
       script.state === 'failed'
         ? `the script failed: ${script.error}`
