@@ -116,7 +116,7 @@ function program(finish: (status: number) => void): Command {
     .option('--tap <script>', 'profile tap: another lab, in one container, behind a TAP interface')
     .addHelpText(
       'after',
-      '\nExample:\n  l4lab compose net.cfg > docker-compose.yml\nThe script runs, and nothing that it starts: what waits for a server must be a function.\n',
+      '\nExample:\n  l4lab compose net.cfg > docker-compose.yml\nThe script is read, and nothing that it starts runs meanwhile.\n',
     )
     .action(async (script: string, args: string[], options: ComposeOptions) =>
       finish(await compose(script, args, options)),
@@ -128,7 +128,7 @@ function program(finish: (status: number) => void): Command {
     .option('-o, --output <file>', 'where to (its directory must be there); default: standard output')
     .addHelpText(
       'after',
-      '\nExample:\n  l4lab pm2 -o ecosystem.config.cjs net.cfg && npx pm2 start ecosystem.config.cjs\nThe script runs, and nothing that it starts: what waits for a server must be a function.\n',
+      '\nExample:\n  l4lab pm2 -o ecosystem.config.cjs net.cfg && npx pm2 start ecosystem.config.cjs\nThe script is read, and nothing that it starts runs meanwhile.\n',
     )
     .action(async (script: string, args: string[], options: Pm2Options) =>
       finish(await pm2(script, args, options)),
