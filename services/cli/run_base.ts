@@ -29,7 +29,7 @@ export function requirePrivate(dir: string): void {
   // Whoever has chosen it has to choose another.
   const mend = `${dir === runBasePath() ? 'set L4LAB_RUN_BASE to' : 'choose with --run-dir or L4LAB_BROKER_DIR'} another directory on a tmpfs`;
   const refuse = (rule: string, value: string) => {
-    throw new UsageError(`Cannot use ${dir} for labs as ${rule}: ${value}; remove it or ${mend}`);
+    throw new UsageError(`Cannot use ${dir} for labs as ${rule}: ${value}; ${mend}`);
   };
   try {
     // Not recursive: only the last part is ours to make.

@@ -104,10 +104,10 @@ async function printed(container: string): Promise<string> {
 }
 
 describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () => {
-  const labs: StartedDockerComposeEnvironment[] = [];
+  const labs = new Map<string, StartedDockerComposeEnvironment>();
   beforeAll(() => buildImage(), 600_000);
   afterAll(async () => {
-    for (const lab of labs) await lab.down({ removeVolumes: false });
+    for (const lab of labs.values()) await lab.down({ removeVolumes: false });
   }, 60_000);
 
   it('both show the page, and the end of one leaves the other alone', async () => {
@@ -119,12 +119,14 @@ describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () =>
         .withWaitStrategy('curl-1', Wait.forOneShotStartup())
         .up()
         // At once: one of them must not stay because the other one failed.
-        .then((lab) => labs.push(lab));
+        .then((lab) => labs.set(project, lab));
     await Promise.all(projects.map(start));
     const [, second] = (await Promise.all(projects.map(curlOf))) as [string, string];
     for (const project of projects) expect(await printed(await curlOf(project))).toContain(PAGE.trim());
-    await labs.shift()?.down({ removeVolumes: false });
-    expect(await curlOf(projects[0] as string)).toBe('');
+    const [first] = projects as [string, string];
+    await labs.get(first)?.down({ removeVolumes: false });
+    labs.delete(first);
+    expect(await curlOf(first)).toBe('');
     await dockerOk('restart', second);
     expect((await printed(second)).split(PAGE.trim())).toHaveLength(3);
   });
