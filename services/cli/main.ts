@@ -162,8 +162,11 @@ function program(finish: (status: number) => void): Command {
       const stopped = await stop(ids);
       if (json) console.log(JSON.stringify(stopped));
       else if (stopped.length === 0) console.log('No lab is running.');
-      for (const lab of json ? [] : stopped) console.log(`${lab.how} ${lab.id}  ${lab.command.join(' ')}`);
-      finish(0);
+      for (const { how, id, command, problem } of json ? [] : stopped) {
+        if (problem === undefined) console.log(`${how} ${id}  ${command.join(' ')}`);
+        else console.error(`l4lab: ${problem}`);
+      }
+      finish(stopped.some(({ how }) => how === 'failed') ? EXIT_USAGE : 0);
     });
   addSwitchCommands(l4lab, finish);
   for (const command of [l4lab, ...l4lab.commands]) {

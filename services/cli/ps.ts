@@ -8,7 +8,7 @@ import { randomName } from '#common/shm/run_dir';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab as LabService, MachineControl } from '../../proto/gen/services.js';
 import { processUsage } from './processes.ts';
-import { type LabRecord, runningLabs } from './registry.ts';
+import { absenceOf, type LabRecord, runningLabs } from './registry.ts';
 
 const ANSWER_MS = 2000;
 
@@ -17,7 +17,7 @@ export interface LabView {
   readonly command: readonly string[];
   readonly pid: number;
   readonly started: number;
-  /** Why the lab could not be asked; its launcher lives, though. */
+  /** Why the lab could not be asked. */
   readonly problem?: string;
   readonly scriptState?: string;
   readonly tasks: readonly TaskView[];
@@ -56,8 +56,10 @@ export async function views(): Promise<LabView[]> {
 }
 
 async function view(lab: LabRecord): Promise<LabView> {
-  const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
   const base = { id: lab.id, command: lab.command, pid: lab.pid, started: lab.started };
+  const problem = absenceOf(lab);
+  if (problem !== undefined) return { ...base, problem, tasks: [], nics: [] };
+  const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
   try {
     const [status, machine] = await Promise.all([
       ipc.client(LabService, capability(lab.lab)).status({}, { deadlineMs: ANSWER_MS }),

@@ -144,6 +144,12 @@ export function brokerKeepsSecret(dir: string): boolean {
   return hasOwner(dir) && readRecord(dir)?.madeSecret === false;
 }
 
+/** Why nobody can ask the lab: its broker has ended before its components. Undefined: it has not. */
+export function absenceOf({ dir, external }: LabRecord): string | undefined {
+  if (!external || hasOwner(dir)) return undefined;
+  return 'its broker has ended; its components go on, and l4lab broker, started there again, finds them';
+}
+
 /** A component's claim on its lab's directory; the last one that lets go of it removes the directory. */
 export function useLab(dir: string): { release(): void } {
   const path = resolve(dir);
