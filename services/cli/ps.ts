@@ -9,6 +9,7 @@ import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab as LabService, MachineControl } from '../../proto/gen/services.js';
 import { processUsage } from './processes.ts';
 import { absenceOf, type LabRecord, runningLabs } from './registry.ts';
+import { table } from './table.ts';
 
 const ANSWER_MS = 2000;
 
@@ -145,9 +146,8 @@ function formatView(lab: LabView): string {
     (nic) =>
       `  nic ${nic.model} ${nic.mac} wire=${nic.wire} rx=${nic.rxPackets} tx=${nic.txPackets} missed=${nic.rxMissed} dma-faults=${nic.dmaFaults}${leasesOf(nic)}`,
   );
-  return [head, ...table([['TASK', 'STATE', 'PID', 'CPU', 'MEMORY', 'COMMAND'], ...rows]), ...nics].join(
-    '\n',
-  );
+  const lines = table([['TASK', 'STATE', 'PID', 'CPU', 'MEMORY', 'COMMAND'], ...rows]);
+  return [head, ...lines.map((line) => `  ${line}`), ...nics].join('\n');
 }
 
 function leasesOf({ leases }: m.INicStatus): string {
@@ -160,16 +160,6 @@ function stateText({ state, killed, exitCode, restarts, lastEnd }: TaskView): st
   if (state === 'initializing' && lastEnd !== '') return `restarting (${lastEnd})`;
   const text = state === 'zombie' ? (killed ? 'killed' : `exit ${exitCode}`) : state;
   return restarts === 0 ? text : `${text} (${restarts} restart${restarts === 1 ? '' : 's'})`;
-}
-
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) =>
-    Math.max(...rows.map((row) => (row[column] ?? '').length)),
-  );
-  return rows.map(
-    (row) =>
-      `  ${row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  ')}`,
-  );
 }
 
 function duration(ms: number): string {
