@@ -177,7 +177,8 @@ export class Lab extends EventEmitter<LabEvents> {
 
   async #end(): Promise<void> {
     this.#ipc.close();
-    await Promise.all(this.#children.map((child) => child.end(GRACE_MS)));
+    // The machine was started first and ends last: nobody is to miss it.
+    for (const child of this.#children.toReversed()) await child.end(GRACE_MS);
     // Components that others have started go on.
     if (!this.record.external) for (const pid of processesOf(this.record.dir)) endProcess(pid, 'SIGKILL');
     await Promise.all(this.#children.map((child) => child.printed));
