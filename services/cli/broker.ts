@@ -1,9 +1,9 @@
 /** `l4lab broker`: a ned script whose tasks are started by others. */
-import { resolve } from 'node:path';
 import { watchKeeper } from './keeper.ts';
-import { Lab } from './lab.ts';
-import { brokerDir, requirePrivate } from './registry.ts';
+import { Lab, type LabOptions } from './lab.ts';
+import { claimLab } from './registry.ts';
 import { interruption, labOptions, printer, type RunOptions, reportEnd } from './run.ts';
+import { brokerDir } from './run_base.ts';
 import { brokerSecret } from './secret.ts';
 
 export type BrokerOptions = Omit<RunOptions, 'exit' | 'waitAndExit' | 'waitFor' | 'raw'> & {
@@ -17,11 +17,8 @@ export async function broker(
   options: BrokerOptions,
 ): Promise<number> {
   const given = labOptions(script, args, options);
-  const dir = resolve(brokerDir(options.runDir));
-  requirePrivate(dir);
-  const { secret, made } = brokerSecret(dir, process.env);
   const interrupted = interruption();
-  const lab = new Lab({ ...given, external: { secret, dir, madeSecret: made } });
+  const lab = startBroker(given, brokerDir(options.runDir));
   lab.on('log', printer(options));
   const moved = new Promise<number>((resolveStatus) => {
     void watchKeeper(
@@ -36,4 +33,16 @@ export async function broker(
   ]);
   await lab.stop();
   return status;
+}
+
+/** The directory first: who does not get it must not leave a secret there. */
+function startBroker(options: LabOptions, dir: string): Lab {
+  const claim = claimLab(dir);
+  try {
+    const { secret, made } = brokerSecret(claim.dir, process.env);
+    return new Lab({ ...options, external: { secret, claim, madeSecret: made } });
+  } catch (err) {
+    claim.release();
+    throw err;
+  }
 }

@@ -1,15 +1,14 @@
 /** `l4lab health TASK`: whether a task of the broker serves what it is there for; for container health checks. */
-import { resolve } from 'node:path';
 import { toL4Error } from '#common/ipc/errors';
 import { connect, explain } from './broker_client.ts';
-import { brokerDir } from './registry.ts';
+import { brokerDir } from './run_base.ts';
 import { findSecret } from './secret.ts';
 
 const ANSWER_MS = 2000;
 
 /** 0: ready; 1: not, and why is printed. Throws UsageError when the broker refuses the secret. */
 export async function health(task: string, options: { readonly runDir?: string }): Promise<number> {
-  const dir = resolve(brokerDir(options.runDir));
+  const dir = brokerDir(options.runDir);
   const secret = findSecret(dir, process.env);
   if (!secret) {
     console.log(

@@ -2,24 +2,21 @@
  * One lab in the foreground: makes its run directory, starts the machine and ned, collects what they
  * and their tasks print, and ends everything again.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { EventEmitter, once } from 'node:events';
+import { EventEmitter } from 'node:events';
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import type { LabSecret } from '#common/broker/secret';
 import { type Capability, createGate, rootCapability, type ServerEnd } from '#common/ipc/capability';
 import { gatePath, Ipc } from '#common/ipc/ipc';
 import type { LogRecord } from '#common/obs/log_record';
 import { randomName } from '#common/shm/run_dir';
 import type { RestartPolicy } from '#common/task/restart';
-import { l4lab as m } from '../../proto/gen/messages.js';
+import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab as LabService } from '../../proto/gen/services.js';
+import { LabProcess } from './lab_process.ts';
 import { LogWriter } from './log_file.ts';
 import { isSystemError, systemProblem, UsageError } from './problem.ts';
-import { processesOf } from './processes.ts';
-import { claimLab, createLab, type LabRecord, type OwnedLab } from './registry.ts';
+import { endProcess, processesOf } from './processes.ts';
+import { type ClaimedDir, createLab, type LabRecord, type OwnedLab } from './registry.ts';
 
 /** Time that tasks get to end by themselves before they are ended. */
 const GRACE_MS = 2500;
@@ -43,9 +40,12 @@ export interface LabOptions {
 
 export interface ExternalLab {
   readonly secret: LabSecret;
-  readonly dir: string;
+  /** Goes with the lab, also when that cannot be started. */
+  readonly claim: ClaimedDir;
   /** The secret lies in the directory, and goes with it. */
   readonly madeSecret: boolean;
+  /** The script is only read: nobody will become its tasks. */
+  readonly rehearses?: boolean;
 }
 
 /** How a lab ended: ned's own status, or why there is none. */
@@ -65,8 +65,7 @@ export class Lab extends EventEmitter<LabEvents> {
   readonly #log: LogWriter;
   readonly #ipc: Ipc;
   readonly #labCap: Capability;
-  readonly #children: ChildProcess[] = [];
-  readonly #outputs: Promise<unknown>[] = [];
+  readonly #children: LabProcess[] = [];
   #stopping: Promise<void> | undefined;
 
   constructor(options: LabOptions) {
@@ -87,10 +86,10 @@ export class Lab extends EventEmitter<LabEvents> {
       control: publish(control),
       ...(external ? { external: true, madeSecret: external.madeSecret } : {}),
     };
-    this.#owned = external ? claimLab(external.dir, given) : createLab(given);
+    this.#owned = external ? external.claim.publish(given) : createLab(given);
     this.record = this.#owned.record;
-    let machine: ChildProcess | undefined;
-    let ned: ChildProcess;
+    let machine: LabProcess | undefined;
+    let ned: LabProcess;
     try {
       this.#log = new LogWriter(this.record.dir);
       this.#ipc = new Ipc({ runDir: this.record.dir, task: randomName() });
@@ -128,13 +127,14 @@ export class Lab extends EventEmitter<LabEvents> {
       throw this.#abandon(err);
     }
     const ends = [
-      endOf(ned).then((how) => ({ status: how.status, reason: `ned ${how.text}; see what it printed` })),
+      ned.ended.then((how) => ({ status: how.status, reason: `ned ${how.text}; see what it printed` })),
     ];
     if (machine) {
-      const end = endOf(machine);
-      void end.then((how) => bury([sigma0, icu, iommu, control], this.record.dir, `the machine ${how.text}`));
+      void machine.ended.then((how) =>
+        bury([sigma0, icu, iommu, control], this.record.dir, `the machine ${how.text}`),
+      );
       ends.push(
-        end.then((how) => ({
+        machine.ended.then((how) => ({
           status: 1,
           reason: `the machine ${how.text}: all NICs are gone; see what it printed`,
         })),
@@ -169,7 +169,7 @@ export class Lab extends EventEmitter<LabEvents> {
 
   /** What there is of a lab that could not be started is taken away; the error for the user. */
   #abandon(err: unknown): unknown {
-    for (const child of this.#children) child.kill('SIGKILL');
+    for (const child of this.#children) child.kill();
     this.#owned.release();
     if (!isSystemError(err)) return err;
     return new UsageError(`Cannot start the lab in ${this.record.dir} as ${systemProblem(err)}`);
@@ -177,64 +177,25 @@ export class Lab extends EventEmitter<LabEvents> {
 
   async #end(): Promise<void> {
     this.#ipc.close();
-    const alive = this.#children.filter(isAlive);
-    const exits = Promise.all(alive.map((child) => once(child, 'exit')));
-    for (const child of alive) child.kill('SIGTERM');
-    const grace = setTimeout(() => {
-      for (const child of alive) child.kill('SIGKILL');
-    }, GRACE_MS);
-    await exits;
-    clearTimeout(grace);
+    // The machine was started first and ends last: nobody is to miss it.
+    for (const child of this.#children.toReversed()) await child.end(GRACE_MS);
     // Components that others have started go on.
-    if (!this.record.external) for (const pid of processesOf(this.record.dir)) tryKill(pid);
-    await Promise.all(this.#outputs);
+    if (!this.record.external) for (const pid of processesOf(this.record.dir)) endProcess(pid, 'SIGKILL');
+    await Promise.all(this.#children.map((child) => child.printed));
     this.#log.close();
     this.#owned.release();
   }
 
-  #start(name: string, record: m.ILaunchRecord, raw?: string): ChildProcess {
-    const task = record.task ?? randomName();
-    const path = join(this.record.dir, 't', task);
-    const bytes = m.LaunchRecord.encode({
-      ...record,
-      task,
-      name,
-      program: name,
-      parentPid: process.pid,
-    }).finish();
-    writeFileSync(path, bytes, { mode: 0o600 });
+  #start(name: string, record: m.ILaunchRecord, raw?: string): LabProcess {
     const isNed = name === 'ned';
-    const child = spawn(
-      process.execPath,
-      [...process.execArgv, fileURLToPath(import.meta.resolve('#common/task/start'))],
-      {
-        stdio: isNed ? ['inherit', 'pipe', 'pipe', 1] : ['ignore', 'pipe', 'pipe'],
-        env: {
-          PATH: process.env.PATH,
-          L4LAB_RUN_DIR: this.record.dir,
-          L4LAB_RECORD: path,
-          ...healthFile(isNed && this.record.external === true),
-          ...(isNed && raw !== undefined ? { L4LAB_RAW_TASK: raw, L4LAB_RAW_FD: '3' } : {}),
-        },
-      },
-    );
+    const child = new LabProcess(this.record.dir, name, record, {
+      onLog: (log) => this.#emit(log),
+      // What ned prints are records; the terminal is its own, for ned-prompt.
+      ...(isNed ? { structured: true, raw } : {}),
+      ...(isNed && this.record.external ? { healthFile: process.env.L4LAB_HEALTH_FILE } : {}),
+    });
     this.#children.push(child);
-    const argv = (record.argv ?? []) as string[];
-    this.#emit({ ...plain(name, 'stdout', ''), event: { kind: 'start', pid: child.pid ?? 0, argv } });
-    this.#collect(child, name, isNed);
     return child;
-  }
-
-  #collect(child: ChildProcess, name: string, structured: boolean): void {
-    for (const stream of ['stdout', 'stderr'] as const) {
-      const input = child[stream];
-      if (!input) continue;
-      const lines = createInterface({ input });
-      lines.on('line', (line) =>
-        this.#emit(structured && stream === 'stdout' ? parse(line, name) : plain(name, stream, line)),
-      );
-      this.#outputs.push(once(lines, 'close'));
-    }
   }
 
   /** From the next turn on: who has just made the lab is listening by then. */
@@ -244,16 +205,14 @@ export class Lab extends EventEmitter<LabEvents> {
   }
 }
 
-/** A broker's ned tells how it does where the broker was told to. */
-function healthFile(wanted: boolean): { L4LAB_HEALTH_FILE?: string } {
-  const { L4LAB_HEALTH_FILE: path } = process.env;
-  return wanted && path ? { L4LAB_HEALTH_FILE: path } : {};
-}
-
 /** What makes ned a broker. */
 function externalEnvironment({ external, machineArguments }: LabOptions): Record<string, string> {
   if (!external) return {};
-  return { L4LAB_SECRET: external.secret.text, L4LAB_MACHINE: JSON.stringify(machineArguments) };
+  return {
+    L4LAB_SECRET: external.secret.text,
+    L4LAB_MACHINE: JSON.stringify(machineArguments),
+    ...(external.rehearses ? { L4LAB_REHEARSAL: '1' } : {}),
+  };
 }
 
 /** The longest deadline that a timer can have; waiting for a task has no limit of its own. */
@@ -281,41 +240,4 @@ function bury(ends: readonly ServerEnd[], runDir: string, reason: string): void 
       // The run directory is gone already.
     }
   }
-}
-
-function isAlive({ pid, exitCode, signalCode }: ChildProcess): boolean {
-  return pid !== undefined && exitCode === null && signalCode === null;
-}
-
-async function endOf(child: ChildProcess): Promise<{ status: number; text: string }> {
-  const exit = once(child, 'exit').catch((err: Error) => err);
-  const ended = (await exit) as [number | null, NodeJS.Signals | null] | Error;
-  if (ended instanceof Error) return { status: 1, text: `could not be started: ${ended.message}` };
-  const [code, signal] = ended;
-  return signal
-    ? { status: 1, text: `was ended by ${signal}` }
-    : { status: code ?? 1, text: `ended with status ${code}` };
-}
-
-function tryKill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It ended by itself.
-  }
-}
-
-function plain(task: string, stream: 'stdout' | 'stderr', text: string): LogRecord {
-  return { time: Date.now(), task, tag: task, color: 7, stream, text, continued: false };
-}
-
-/** A line of ned is a record; what cannot be read as one (a crash of Node itself) is shown as it is. */
-function parse(line: string, name: string): LogRecord {
-  try {
-    const record = JSON.parse(line) as LogRecord;
-    if (typeof record.text === 'string') return record;
-  } catch {
-    // Not JSON.
-  }
-  return plain(name, 'stdout', line);
 }

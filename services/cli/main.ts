@@ -116,7 +116,7 @@ function program(finish: (status: number) => void): Command {
     .option('--tap <script>', 'profile tap: another lab, in one container, behind a TAP interface')
     .addHelpText(
       'after',
-      '\nExample:\n  l4lab compose net.cfg > docker-compose.yml\nThe script runs, and nothing that it starts: what waits for a server must be a function.\n',
+      '\nExample:\n  l4lab compose net.cfg > docker-compose.yml\nThe script is read, and nothing that it starts runs meanwhile.\n',
     )
     .action(async (script: string, args: string[], options: ComposeOptions) =>
       finish(await compose(script, args, options)),
@@ -128,7 +128,7 @@ function program(finish: (status: number) => void): Command {
     .option('-o, --output <file>', 'where to (its directory must be there); default: standard output')
     .addHelpText(
       'after',
-      '\nExample:\n  l4lab pm2 -o ecosystem.config.cjs net.cfg && npx pm2 start ecosystem.config.cjs\nThe script runs, and nothing that it starts: what waits for a server must be a function.\n',
+      '\nExample:\n  l4lab pm2 -o ecosystem.config.cjs net.cfg && npx pm2 start ecosystem.config.cjs\nThe script is read, and nothing that it starts runs meanwhile.\n',
     )
     .action(async (script: string, args: string[], options: Pm2Options) =>
       finish(await pm2(script, args, options)),
@@ -162,8 +162,11 @@ function program(finish: (status: number) => void): Command {
       const stopped = await stop(ids);
       if (json) console.log(JSON.stringify(stopped));
       else if (stopped.length === 0) console.log('No lab is running.');
-      for (const lab of json ? [] : stopped) console.log(`${lab.how} ${lab.id}  ${lab.command.join(' ')}`);
-      finish(0);
+      for (const { how, id, command, problem } of json ? [] : stopped) {
+        if (problem === undefined) console.log(`${how} ${id}  ${command.join(' ')}`);
+        else console.error(`l4lab: ${problem}`);
+      }
+      finish(stopped.some(({ how }) => how === 'failed') ? EXIT_USAGE : 0);
     });
   addSwitchCommands(l4lab, finish);
   for (const command of [l4lab, ...l4lab.commands]) {

@@ -14,17 +14,30 @@ export function processStart(pid: number): number | undefined {
 
 /** Pids of the processes that were started for the lab in this run directory. */
 export function processesOf(runDir: string): number[] {
-  const mark = `L4LAB_RUN_DIR=${runDir}`;
+  return processesWith(`L4LAB_RUN_DIR=${runDir}`);
+}
+
+/** Pids of the processes that were started with `variable` ("NAME=value") in their environment, as far as we may see that. */
+export function processesWith(variable: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(mark);
+        return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(variable);
       } catch {
         return false;
       }
     })
     .map(Number);
+}
+
+/** Sends a signal to a process that may have ended meanwhile. */
+export function endProcess(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
+  try {
+    process.kill(pid, signal);
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code !== 'ESRCH') throw err;
+  }
 }
 
 /** CPU seconds used so far and resident bytes of a process; zeros when it is gone. */

@@ -8,7 +8,8 @@ import { randomName } from '#common/shm/run_dir';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab as LabService, MachineControl } from '../../proto/gen/services.js';
 import { processUsage } from './processes.ts';
-import { type LabRecord, runningLabs } from './registry.ts';
+import { absenceOf, type LabRecord, runningLabs } from './registry.ts';
+import { table } from './table.ts';
 
 const ANSWER_MS = 2000;
 
@@ -17,7 +18,7 @@ export interface LabView {
   readonly command: readonly string[];
   readonly pid: number;
   readonly started: number;
-  /** Why the lab could not be asked; its launcher lives, though. */
+  /** Why the lab could not be asked. */
   readonly problem?: string;
   readonly scriptState?: string;
   readonly tasks: readonly TaskView[];
@@ -56,8 +57,10 @@ export async function views(): Promise<LabView[]> {
 }
 
 async function view(lab: LabRecord): Promise<LabView> {
-  const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
   const base = { id: lab.id, command: lab.command, pid: lab.pid, started: lab.started };
+  const problem = absenceOf(lab);
+  if (problem !== undefined) return { ...base, problem, tasks: [], nics: [] };
+  const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
   try {
     const [status, machine] = await Promise.all([
       ipc.client(LabService, capability(lab.lab)).status({}, { deadlineMs: ANSWER_MS }),
@@ -143,9 +146,8 @@ function formatView(lab: LabView): string {
     (nic) =>
       `  nic ${nic.model} ${nic.mac} wire=${nic.wire} rx=${nic.rxPackets} tx=${nic.txPackets} missed=${nic.rxMissed} dma-faults=${nic.dmaFaults}${leasesOf(nic)}`,
   );
-  return [head, ...table([['TASK', 'STATE', 'PID', 'CPU', 'MEMORY', 'COMMAND'], ...rows]), ...nics].join(
-    '\n',
-  );
+  const lines = table([['TASK', 'STATE', 'PID', 'CPU', 'MEMORY', 'COMMAND'], ...rows]);
+  return [head, ...lines.map((line) => `  ${line}`), ...nics].join('\n');
 }
 
 function leasesOf({ leases }: m.INicStatus): string {
@@ -158,16 +160,6 @@ function stateText({ state, killed, exitCode, restarts, lastEnd }: TaskView): st
   if (state === 'initializing' && lastEnd !== '') return `restarting (${lastEnd})`;
   const text = state === 'zombie' ? (killed ? 'killed' : `exit ${exitCode}`) : state;
   return restarts === 0 ? text : `${text} (${restarts} restart${restarts === 1 ? '' : 's'})`;
-}
-
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) =>
-    Math.max(...rows.map((row) => (row[column] ?? '').length)),
-  );
-  return rows.map(
-    (row) =>
-      `  ${row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  ')}`,
-  );
 }
 
 function duration(ms: number): string {

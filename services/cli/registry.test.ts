@@ -14,7 +14,8 @@ import {
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { processesOf, processStart, processUsage } from './processes.ts';
-import { createLab, runBase, runningLabs } from './registry.ts';
+import { createLab, runningLabs } from './registry.ts';
+import { runBase } from './run_base.ts';
 
 const CAP = { gate: '0'.repeat(32), proof: '' };
 const create = (command = 'x.cfg') => createLab({ command: [command], lab: CAP, control: CAP });

@@ -1,7 +1,7 @@
 /** Where the secret of an external lab comes from. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { LabSecret } from '#common/broker/secret';
 import { UsageError } from './problem.ts';
 import { SECRET } from './registry.ts';
@@ -18,15 +18,19 @@ export function findSecret(dir: string, env: NodeJS.ProcessEnv): LabSecret | und
   return givenSecret(env) ?? (existsSync(path) ? new LabSecret(readSecret(path)) : undefined);
 }
 
-/** The broker's secret. Without a given one it makes one, for components of the same user. */
+/** The broker's secret, in the directory that is its own by now. Without a given one it makes one, for components of the same user. */
 export function brokerSecret(dir: string, env: NodeJS.ProcessEnv): { secret: LabSecret; made: boolean } {
+  const path = join(dir, SECRET);
   const given = givenSecret(env);
-  if (given) return { secret: given, made: false };
+  if (given) {
+    // One that another broker made and left would be taken for ours.
+    if (resolve(env.L4LAB_SECRET_FILE ?? '') !== path) rmSync(path, { force: true });
+    return { secret: given, made: false };
+  }
   const found = findSecret(dir, {});
   if (found) return { secret: found, made: true };
   const text = randomBytes(32).toString('hex');
   // Complete or not there: components that wait for it look every few milliseconds.
-  const path = join(dir, SECRET);
   writeFileSync(`${path}.new`, `${text}\n`, { mode: 0o600 });
   renameSync(`${path}.new`, path);
   return { secret: new LabSecret(text), made: true };

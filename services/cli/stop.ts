@@ -5,8 +5,8 @@ import { Ipc } from '#common/ipc/ipc';
 import { randomName } from '#common/shm/run_dir';
 import { Lab } from '../../proto/gen/services.js';
 import { UsageError } from './problem.ts';
-import { processesOf, processStart } from './processes.ts';
-import { type LabRecord, removeLab, runningLabs } from './registry.ts';
+import { endProcess, processesOf, processStart } from './processes.ts';
+import { absenceOf, type LabRecord, removeLab, runningLabs } from './registry.ts';
 
 const LOOK_MS = 20;
 /** Longer than the launcher itself gives its tasks. */
@@ -15,11 +15,13 @@ const GIVE_UP_MS = 6000;
 export interface Stopped {
   readonly id: string;
   readonly command: readonly string[];
-  /** "stopped", or "killed" when the launcher did not end by itself. */
-  readonly how: 'stopped' | 'killed';
+  /** "stopped"; "killed" when the launcher did not end by itself; "failed": it goes on. */
+  readonly how: 'stopped' | 'killed' | 'failed';
+  /** Why it goes on. */
+  readonly problem?: string;
 }
 
-/** Ends the labs of these ids, or all of this user. */
+/** Ends the labs of these ids, or all of this user: each, whatever becomes of the others. Throws UsageError for an unknown id. */
 export async function stop(ids: readonly string[]): Promise<Stopped[]> {
   const labs = runningLabs();
   const unknown = ids.filter((id) => !labs.some((lab) => lab.id === id));
@@ -31,9 +33,11 @@ export async function stop(ids: readonly string[]): Promise<Stopped[]> {
 }
 
 async function stopLab(lab: LabRecord): Promise<Stopped> {
-  if (lab.external) await stopComponents(lab);
+  const problem = lab.external ? await stopComponents(lab) : undefined;
+  if (problem !== undefined) return { id: lab.id, command: lab.command, how: 'failed', problem };
   if (lab.external && !isHere(lab)) return gone(lab);
-  process.kill(lab.pid, 'SIGTERM');
+  // It may have ended since it was listed.
+  endProcess(lab.pid, 'SIGTERM');
   const giveUp = Date.now() + GIVE_UP_MS;
   while (isHere(lab)) {
     if (Date.now() > giveUp) return kill(lab);
@@ -42,16 +46,19 @@ async function stopLab(lab: LabRecord): Promise<Stopped> {
   return { id: lab.id, command: lab.command, how: 'stopped' };
 }
 
-/** Ends the tasks of an external lab, wherever they run. A broker that is away cannot: they go on. */
-async function stopComponents(lab: LabRecord): Promise<void> {
+/** Ends the tasks of an external lab, wherever they run. A broker that is away cannot: why they go on. */
+async function stopComponents(lab: LabRecord): Promise<string | undefined> {
+  const absence = absenceOf(lab);
+  if (absence !== undefined) return `Cannot stop the tasks of lab ${lab.id} as ${absence}`;
   const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
   const proof = Buffer.from(lab.lab.proof, 'hex');
   try {
     await ipc
       .client(Lab, { gate: lab.lab.gate, object: 0, masks: [], proof })
       .stopTasks({}, { deadlineMs: GIVE_UP_MS });
+    return undefined;
   } catch (err) {
-    throw new UsageError(`Cannot stop the tasks of lab ${lab.id}: ${toL4Error(err).message}`);
+    return `Cannot stop the tasks of lab ${lab.id}: ${toL4Error(err).message}`;
   } finally {
     ipc.close();
   }
@@ -70,13 +77,7 @@ function gone(lab: LabRecord): Stopped {
 }
 
 function kill(lab: LabRecord): Stopped {
-  for (const pid of [lab.pid, ...processesOf(lab.dir)]) {
-    try {
-      process.kill(pid, 'SIGKILL');
-    } catch {
-      // It ended meanwhile.
-    }
-  }
+  for (const pid of [lab.pid, ...processesOf(lab.dir)]) endProcess(pid, 'SIGKILL');
   removeLab(lab);
   return { id: lab.id, command: lab.command, how: 'killed' };
 }

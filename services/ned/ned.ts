@@ -18,6 +18,7 @@ import type { LuaValue } from './engine/marshal.ts';
 import type { InterpreterThread } from './engine/thread.ts';
 import { Evaluator } from './evaluator.ts';
 import { External, type ExternalOptions } from './external/external.ts';
+import { Rehearsal } from './external/rehearsal.ts';
 import { serveFactory } from './factory.ts';
 import { toHostError } from './host_error.ts';
 import { consoleDescriptor, type LoadBackend, SpawnBackend, type StartOptions } from './loader.ts';
@@ -65,6 +66,7 @@ export class Ned {
   readonly #programs = builtinPrograms();
   #gate: Gate | undefined;
   #script: Script | undefined;
+  #rehearsal: Rehearsal | undefined;
   #memAlloc: Capability | undefined;
   #wake: ((event: () => LuaValue) => void) | undefined;
   /** The script has ended, or waits for what comes: it has made what it makes. */
@@ -152,7 +154,10 @@ export class Ned {
       this.#fixedId,
     );
     const lab = this.#env.serverEnds.get('lab');
-    if (lab) (await this.#ipc.serve(lab)).setRoot([bind(Lab, labHandlers(this.#tasks, this.#state))]);
+    if (lab) {
+      const waits = () => this.#rehearsal?.waits ?? false;
+      (await this.#ipc.serve(lab)).setRoot([bind(Lab, labHandlers(this.#tasks, this.#state, waits))]);
+    }
 
     this.#log.say('Ned says: Hi World!');
     for (const message of this.#options.messages) this.#log.complain(message);
@@ -192,6 +197,10 @@ export class Ned {
       rootId: this.#fixedId('mem_alloc'),
     });
     const plain = () => gate.export([], { id: this.#countedId('own') });
+    if (this.#external?.rehearses) {
+      const [channels, references] = [this.#channels, this.#references];
+      this.#rehearsal = new Rehearsal({ channels, references, newObject: plain });
+    }
     const log = plain();
     this.#tags.set(log, this.#log.style);
     const env = new Map<string, Capability>([
@@ -223,6 +232,7 @@ export class Ned {
       nextEvent: () => this.#nextEvent(),
       onServe: () => this.#setState('serving'),
       onScriptEnded: (failure) => this.#onScriptEnded(failure),
+      rehearsal: this.#rehearsal,
     });
   }
 
@@ -376,7 +386,8 @@ function externalOptions({ environment }: TaskEnv): ExternalOptions | undefined 
   const secret = environment.get('L4LAB_SECRET');
   if (secret === undefined) return undefined;
   const machine = JSON.parse(environment.get('L4LAB_MACHINE') ?? '[]') as string[];
-  return { secret: new LabSecret(secret), machineArguments: machine };
+  const rehearses = environment.has('L4LAB_REHEARSAL');
+  return { secret: new LabSecret(secret), machineArguments: machine, rehearses };
 }
 
 /** Raw output for `l4lab run --raw TASK`; a person's terminal for ned-prompt. */

@@ -100,14 +100,19 @@ export interface ScriptState {
   error: string;
 }
 
-/** For the launcher. */
-export function labHandlers(tasks: Tasks, script: ScriptState): Handlers<typeof Lab> {
+/** For the launcher. `waits`: see Rehearsal. */
+export function labHandlers(
+  tasks: Tasks,
+  script: ScriptState,
+  waits: () => boolean = () => false,
+): Handlers<typeof Lab> {
   return {
     status: () => ({
       tasks: tasks.all.map((task) => task.status()),
       scriptState: script.state,
       script: script.name,
       error: script.error,
+      waits: waits(),
     }),
     stopTasks: async () => {
       await tasks.stop();

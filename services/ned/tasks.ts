@@ -1,4 +1,5 @@
 /** The tasks of the lab: who there is, starting, ending, waiting (l4re-facts.md 1.8). */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { L4Error } from '#common/ipc/errors';
 import { Lives, type LivesContext, type Spawn } from './lives.ts';
 import type { TaskProcess } from './loader.ts';
@@ -9,6 +10,8 @@ import { Watchers } from './watchers.ts';
 
 /** Time between SIGTERM and SIGKILL at the end of the lab. */
 const GRACE_MS = 1200;
+/** What clients have of it before their servers are ended, too. */
+const CLIENTS_MS = 400;
 
 /** Ended tasks that nobody asks for any more are shown (`l4lab ps`) until there are more of them than this. */
 const MAX_ENDED = 100;
@@ -129,14 +132,28 @@ export class Tasks implements Starter {
     this.#stopping = true;
   }
 
-  /** Ends all tasks: SIGTERM, and SIGKILL for what is left after 1.2 s. */
+  /**
+   * Ends all tasks: SIGTERM, and SIGKILL for what is left after 1.2 s. Those that others call, or have started, come
+   * last, or at least a while later: the others would report that they have gone.
+   */
   async stop(): Promise<void> {
     const alive = this.#tasks.filter(({ running, dormant }) => running && !dormant);
-    for (const task of alive) task.end('SIGTERM');
+    const servers = alive.filter(
+      ({ capabilities, startedBy }) =>
+        startedBy !== undefined || capabilities.some(({ server }) => server !== undefined && server !== null),
+    );
+    const clients = alive.filter((task) => !servers.includes(task));
     const grace = setTimeout(() => {
       for (const task of alive) task.kill();
     }, GRACE_MS);
-    await Promise.all(alive.map(({ ended }) => ended));
+    for (const task of clients) task.end('SIGTERM');
+    await Promise.race([allEnded(clients), sleep(CLIENTS_MS)]);
+    for (const task of servers) task.end('SIGTERM');
+    await allEnded(alive);
     clearTimeout(grace);
   }
+}
+
+function allEnded(tasks: readonly Task[]): Promise<unknown> {
+  return Promise.all(tasks.map(({ ended }) => ended));
 }

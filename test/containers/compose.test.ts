@@ -72,6 +72,25 @@ describe.skipIf(reason)('docker compose', { timeout: 120_000 }, () => {
   });
 });
 
+describe.skipIf(reason)('a script that waits for what it starts', { timeout: 120_000 }, () => {
+  let project: ComposeProject;
+  beforeAll(async () => {
+    await buildImage();
+    project = await ComposeProject.ofScript('deploy/labs/curl/curl.cfg');
+  }, 600_000);
+  afterAll(async () => {
+    expect(await project?.down()).toEqual([]);
+  }, 60_000);
+
+  it('comes up all the same: the documented one, unchanged, whose curl can be started again', async () => {
+    await project.ok('up', '--detach');
+    const curl = await project.container('curl');
+    expect(await project.success(curl)).toContain(PAGE);
+    await dockerOk('start', curl);
+    expect((await project.success(curl)).split(PAGE)).toHaveLength(3);
+  });
+});
+
 /** A lab's curl, which may have ended before `up` returns: testcontainers only knows containers that run then. */
 function curlOf(project: string): Promise<string> {
   const label = (key: string, value: string) => ['--filter', `label=com.docker.compose.${key}=${value}`];
@@ -85,10 +104,10 @@ async function printed(container: string): Promise<string> {
 }
 
 describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () => {
-  const labs: StartedDockerComposeEnvironment[] = [];
+  const labs = new Map<string, StartedDockerComposeEnvironment>();
   beforeAll(() => buildImage(), 600_000);
   afterAll(async () => {
-    for (const lab of labs) await lab.down({ removeVolumes: false });
+    for (const lab of labs.values()) await lab.down({ removeVolumes: false });
   }, 60_000);
 
   it('both show the page, and the end of one leaves the other alone', async () => {
@@ -98,12 +117,16 @@ describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () =>
         .withProjectName(project)
         .withEnvironment({ L4LAB_IMAGE: IMAGE, COMPOSE_PROFILES: 'demo' })
         .withWaitStrategy('curl-1', Wait.forOneShotStartup())
-        .up();
-    labs.push(...(await Promise.all(projects.map(start))));
+        .up()
+        // At once: one of them must not stay because the other one failed.
+        .then((lab) => labs.set(project, lab));
+    await Promise.all(projects.map(start));
     const [, second] = (await Promise.all(projects.map(curlOf))) as [string, string];
     for (const project of projects) expect(await printed(await curlOf(project))).toContain(PAGE.trim());
-    await labs.shift()?.down({ removeVolumes: false });
-    expect(await curlOf(projects[0] as string)).toBe('');
+    const [first] = projects as [string, string];
+    await labs.get(first)?.down({ removeVolumes: false });
+    labs.delete(first);
+    expect(await curlOf(first)).toBe('');
     await dockerOk('restart', second);
     expect((await printed(second)).split(PAGE.trim())).toHaveLength(3);
   });

@@ -54,13 +54,25 @@ function overrides(rate: number): object {
   };
 }
 
+/** Has `l4lab compose` write the file, or removes the directory. */
+async function generate(dir: string, args: readonly string[], file: string): Promise<string> {
+  const { status, stdout, stderr } = await run(join(ROOT, 'l4lab'), ['compose', ...args], { cwd: dir });
+  if (status !== 0) {
+    rmSync(dir, { recursive: true });
+    throw new Error(stderr);
+  }
+  writeFileSync(file, stdout);
+  return file;
+}
+
 export class ComposeProject {
   readonly name = `l4lab-test-${randomBytes(4).toString('hex')}`;
-  readonly #dir: string;
+  /** Scratch files; undefined: none. */
+  readonly #dir: string | undefined;
   readonly #files: readonly string[];
   readonly #env: Record<string, string>;
 
-  private constructor(dir: string, files: readonly string[], env: Record<string, string>) {
+  private constructor(dir: string | undefined, files: readonly string[], env: Record<string, string>) {
     this.#dir = dir;
     this.#files = files;
     this.#env = { COMPOSE_PROFILES: 'demo', L4LAB_IMAGE: IMAGE, ...env };
@@ -68,10 +80,17 @@ export class ComposeProject {
 
   /** The file of the repository. */
   static committed(env: Record<string, string> = {}): ComposeProject {
+    return new ComposeProject(undefined, [join(ROOT, 'docker-compose.yml')], env);
+  }
+
+  /** What `l4lab compose` writes for that script of the repository. */
+  static async ofScript(script: string): Promise<ComposeProject> {
+    const dir = mkdtempSync(join(tmpdir(), 'l4lab-test-'));
+    const file = join(dir, 'docker-compose.yml');
     return new ComposeProject(
-      mkdtempSync(join(tmpdir(), 'l4lab-test-')),
-      [join(ROOT, 'docker-compose.yml')],
-      env,
+      dir,
+      [await generate(dir, ['--web', 'ftp.de.debian.org', join(ROOT, script)], file)],
+      {},
     );
   }
 
@@ -82,11 +101,9 @@ export class ComposeProject {
     for (const name of ['ixl.vbus', 'resolv.conf'])
       cpSync(join(ROOT, 'deploy/labs/curl', name), join(dir, name));
     writeFileSync(join(dir, 'net.cfg'), downloadScript(size, maxTimeS));
-    const made = await run(join(ROOT, 'l4lab'), ['compose', '--web', 'mirror', 'net.cfg'], { cwd: dir });
-    if (made.status !== 0) throw new Error(made.stderr);
-    writeFileSync(join(dir, 'docker-compose.yml'), made.stdout);
+    const file = await generate(dir, ['--web', 'mirror', 'net.cfg'], join(dir, 'docker-compose.yml'));
     writeFileSync(join(dir, 'override.yml'), JSON.stringify(overrides(rate)));
-    return new ComposeProject(dir, [join(dir, 'docker-compose.yml'), join(dir, 'override.yml')], {});
+    return new ComposeProject(dir, [file, join(dir, 'override.yml')], {});
   }
 
   /** `docker compose ...` to its end, whatever its status is. */
@@ -164,13 +181,13 @@ export class ComposeProject {
   /** Plain `down`; returns what is left of the project. */
   async down(): Promise<string[]> {
     await this.ok('down', '--timeout', '3');
+    if (this.#dir !== undefined) rmSync(this.#dir, { recursive: true, force: true });
     const label = `label=com.docker.compose.project=${this.name}`;
     const left = await Promise.all([
       dockerOk('ps', '--all', '--quiet', '--filter', label),
       dockerOk('volume', 'ls', '--quiet', '--filter', label),
       dockerOk('network', 'ls', '--quiet', '--filter', label),
     ]);
-    rmSync(this.#dir, { recursive: true, force: true });
     return left.flatMap((text) => text.split('\n')).filter(Boolean);
   }
 }

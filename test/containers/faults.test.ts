@@ -65,10 +65,10 @@ describe.skipIf(reason)('a download of 64 MiB', { timeout: 120_000 }, () => {
       const [web, curl] = [await project.container('web'), await project.container('curl')];
       const victim = await project.container(component);
       const progress = project.follow(web);
+      const since = new Date().toISOString();
       await dockerOk('start', curl);
       await progress.saw(/^quarter of/);
       progress.close();
-      const since = new Date().toISOString();
       await happen(victim);
       await project.success(curl);
       expect(await dockerOk('logs', '--since', since, curl)).toContain(hash);

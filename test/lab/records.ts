@@ -39,6 +39,8 @@ export class Records {
   /** Nothing more comes: who still waits is told. */
   end(reason: string): void {
     if (this.#ended) return;
+    if (this.#rest !== '') this.#take(this.#rest);
+    this.#rest = '';
     this.#ended = new Error(reason);
     for (const waiting of this.#waiting) waiting.fail(this.#ended);
     this.#waiting.clear();

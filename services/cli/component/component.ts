@@ -5,7 +5,6 @@
  * When the broker goes away the task goes on; the calls below find the broker again when it is back.
  */
 import { hostname } from 'node:os';
-import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toL4Error } from '#common/ipc/errors';
 import { Lifeline } from '#common/shm/lifeline';
@@ -15,7 +14,8 @@ import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import { awaitSecret, type BrokerConnection, connect, explain } from '../broker_client.ts';
 import { watchKeeper } from '../keeper.ts';
-import { brokerDir, useLab } from '../registry.ts';
+import { useLab } from '../registry.ts';
+import { brokerDir } from '../run_base.ts';
 import { RunningComponent } from './running.ts';
 import { StopRequest } from './stop_request.ts';
 
@@ -26,7 +26,7 @@ const EXIT_SIGTERM = 143;
 
 /** Runs the task to its end and returns its exit status. Throws UsageError when the broker refuses. */
 export async function component(task: string, options: { readonly runDir?: string }): Promise<number> {
-  const dir = resolve(brokerDir(options.runDir));
+  const dir = brokerDir(options.runDir);
   const say = (text: string) => console.error(`l4lab: component '${task}': ${text}`);
   const stop = new StopRequest();
   void watchKeeper(say, () => stop.request());

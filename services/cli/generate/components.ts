@@ -1,12 +1,11 @@
 /** The components of a script: what is to be started besides ned, by container engines and process managers. */
 import { basename } from 'node:path';
-import type { RestartPolicy } from '#common/task/restart';
-import { restartPolicy } from '#common/task/restart';
+import { type RestartPolicy, restartPolicy } from '#common/task/restart';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import type { BrokerOptions } from '../broker.ts';
 import type { LabOptions } from '../lab.ts';
 import { UsageError } from '../problem.ts';
-import { recordedTasks } from './recorded.ts';
+import { recordedScript } from './recorded.ts';
 
 /** One task of the script, or one that another task asks for. */
 export interface Component {
@@ -15,55 +14,90 @@ export interface Component {
   readonly serves: boolean;
   /** What the script or the command line says of starting it again; undefined: nothing. */
   readonly restart?: RestartPolicy | undefined;
+  /** UDP ports that other hosts send to (VXLAN); undefined: it has nothing to do with them. */
+  readonly udpPorts?: readonly number[];
+}
+
+export interface LabComponents {
+  /** The machine first. */
+  readonly components: readonly Component[];
+  /** The script waits for what it starts: ned is not ready before that runs. */
+  readonly waits: boolean;
 }
 
 /** What a component may be called. */
-const NAME = /^[a-zA-Z0-9._-]+$/;
+const NAME = /^[a-zA-Z0-9_][a-zA-Z0-9._-]*$/;
+const VXLAN_PORT = 4789;
 
 /**
- * Runs the script in a broker and returns its components, the machine first. `taken` are names that others have.
- * Throws UsageError.
+ * Reads the script and returns its components. `refusal` says of a name why a service cannot have it. Throws UsageError.
  */
-export async function labComponents(options: LabOptions, taken: readonly string[]): Promise<Component[]> {
-  const tasks = await recordedTasks(options);
-  const components = tasks.flatMap(componentsOf);
-  checkNames(components, taken);
+export async function labComponents(
+  options: LabOptions,
+  refusal: (name: string) => string | undefined,
+): Promise<LabComponents> {
+  const { tasks, waits } = await recordedScript(options);
+  const names = new Set(tasks.map(({ name }) => name ?? ''));
+  const components = tasks.flatMap((task) => [componentOf(task), ...driversOf(task, names)]);
+  checkNames(components, refusal);
   checkRestarts(
     Object.keys(options.restart ?? {}),
     tasks.map(({ name }) => name ?? ''),
   );
-  return components;
+  return { components, waits };
 }
 
-/** A task, and the drivers that a switch with a bus asks ned for. */
-function componentsOf({ name, argv, capabilities, served, restart }: m.ITaskStatus): Component[] {
+function componentOf({ name = '', argv, served, restart }: m.ITaskStatus): Component {
   const serves = name === 'machine' || (served ?? []).length > 0;
   const task = { name: name ?? '', serves, restart: restartPolicy(restart ?? '') };
-  const [program = '', ...options] = argv ?? [];
-  const asks = basename(program) === 'l4vio_switch' && capabilities?.includes('vbus');
-  const inProcess = options.some((option) => option.endsWith('in-process'));
-  if (!asks || inProcess) return [task];
-  return [task, ...driversOf(options).map((driver) => ({ name: driver, serves: true }))];
+  const tunnels = isSwitch(argv) ? valuesOf(argv, '--vxlan') : [];
+  if (tunnels.length === 0) return task;
+  const ports = tunnels.map((words) => Number(/(?:^|,)port=(\d+)/.exec(words)?.[1] ?? VXLAN_PORT));
+  return { ...task, udpPorts: [...new Set(ports)] };
 }
 
-/** The switch's names for the drivers of the NICs that `--nic N[,...]` names; without it, started from outside, of the first. */
-function driversOf(options: readonly string[]): string[] {
-  const numbers = options.flatMap((word, i) => {
-    const value = word === '--nic' ? options[i + 1] : word.startsWith('--nic=') ? word.slice(6) : undefined;
-    return value === undefined ? [] : [Number.parseInt(value, 10) || 0];
+function isSwitch(argv: readonly string[] | null | undefined): argv is readonly string[] {
+  return basename(argv?.[0] ?? '') === 'l4vio_switch';
+}
+
+/**
+ * The drivers that a switch with a bus asks ned for, as ned calls them: one for each of `--nic N[,...]`; without it,
+ * started from outside, for the first. Their names are added to `names`.
+ */
+function driversOf({ argv, capabilities }: m.ITaskStatus, names: Set<string>): Component[] {
+  if (!isSwitch(argv) || !capabilities?.includes('vbus')) return [];
+  if (argv.some((word) => word.endsWith('in-process'))) return [];
+  const numbers = valuesOf(argv, '--nic').map((value) => Number.parseInt(value, 10) || 0);
+  return (numbers.length > 0 ? numbers : [0]).map((number) => {
+    const wanted = number === 0 ? 'ixl' : `ixl${number}`;
+    let name = wanted;
+    for (let n = 2; names.has(name); n++) name = `${wanted}-${n}`;
+    names.add(name);
+    return { name, serves: true };
   });
-  return (numbers.length > 0 ? numbers : [0]).map((number) => (number === 0 ? 'ixl' : `ixl${number}`));
 }
 
-function checkNames(components: readonly Component[], others: readonly string[]): void {
-  const taken = new Set(others);
+/** Values of an option that a program's command line has as two words or as one. */
+function valuesOf(words: readonly string[], option: string): string[] {
+  return words.flatMap((word, i) => {
+    if (word.startsWith(`${option}=`)) return [word.slice(option.length + 1)];
+    return word === option ? (words[i + 1] ?? []) : [];
+  });
+}
+
+function checkNames(components: readonly Component[], refusal: (name: string) => string | undefined): void {
+  const taken = new Set<string>();
   for (const { name } of components) {
-    const refuse = (rule: string) =>
-      new UsageError(
-        `Cannot make a service of task '${name}' as ${rule}: give it another log tag in the script, e.g. log = { "curl2", "b" }`,
+    const why = !NAME.test(name)
+      ? 'names of services have letters, digits, dots, _ and -, and do not begin with a dot or -'
+      : taken.has(name)
+        ? 'there is a service of that name already'
+        : refusal(name);
+    if (why !== undefined) {
+      throw new UsageError(
+        `Cannot make a service of task '${name}' as ${why}: give it another log tag in the script, e.g. log = { "curl2", "b" }`,
       );
-    if (!NAME.test(name)) throw refuse('names of services have letters, digits, dots, _ and -');
-    if (taken.has(name)) throw refuse('there is a service of that name already');
+    }
     taken.add(name);
   }
 }
@@ -96,7 +130,28 @@ export function optionWords(name: string, values: readonly string[] = []): strin
   return values.flatMap((value) => [name, value]);
 }
 
+/** The name that a web server answers to. Throws UsageError unless it is a host name. */
+export function requireHostName(option: string, name: string): void {
+  if (/^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/i.test(name) && name.length <= 253) return;
+  throw new UsageError(
+    `Cannot use ${option} ${name || "''"} as it must be the name of a host, e.g. ftp.de.debian.org`,
+  );
+}
+
 /** A command line as a person writes it into a shell, on one line. */
 export function commandLine(words: readonly string[]): string {
-  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word))).join(' ');
+  return words.map(shellWord).join(' ');
 }
+
+function shellWord(word: string): string {
+  if (/^[\w@%+=:,./-]+$/.test(word)) return word;
+  if (!LINE_ENDS.test(word)) return `'${word.replaceAll("'", "'\\''")}'`;
+  const escaped = word.replace(/[\\']/g, '\\$&').replace(new RegExp(LINE_ENDS, 'g'), (char) => {
+    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+  return `$'${escaped}'`;
+}
+
+/** What would end a comment, or cannot stand in one. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones that are meant
+const LINE_ENDS = /[\x00-\x1f\x7f-\x9f\u2028\u2029]/;

@@ -6,23 +6,24 @@
  * `down` leaves nothing.
  */
 import type { RestartPolicy } from '#common/task/restart';
-import type { Component } from './components.ts';
+import { type Component, commandLine, type LabComponents } from './components.ts';
 
-export interface ComposeLab {
+/** Servers are started again whenever they end, others run to their end once, if nothing else is said. */
+export interface ComposeLab extends LabComponents {
   /** The command line that makes the same file again; for the head comment. */
   readonly command: string;
   /** Of ned's container: `broker`, its options, the script and its arguments. */
   readonly broker: readonly string[];
-  /** Servers are started again whenever they end, others run to their end once, if nothing else is said. */
-  readonly components: readonly Component[];
+  /** Ports of this host that lead to the machine. */
+  readonly ports: readonly string[];
   /** Directories of this machine that ned reads: mount point by path. */
   readonly mounts: readonly string[];
   /** The image is built of the directory that the file is in. */
   readonly builds: boolean;
   /** A web server beside the lab that answers to this name; undefined: none. */
-  readonly web?: string;
+  readonly web: string | undefined;
   /** Path in the image of a script for a lab behind a TAP interface; undefined: none. */
-  readonly tap?: string;
+  readonly tap: string | undefined;
 }
 
 /** Services of the file that are no tasks; no task may have these names. */
@@ -66,17 +67,28 @@ const SHM = service('shm', 'confined', [
   'restart: unless-stopped',
 ]);
 
-/** The whole file. Names become services as they are; the machine and the web server alone have a network. */
+/** The whole file. Names become services as they are; who has to reach beyond the lab has a network, nobody else. */
 export function composeFile(lab: ComposeLab): string {
   const servers = lab.components.filter(({ serves }) => serves).map(({ name }) => name);
+  // A script that waits for its servers cannot be waited for by them.
+  const ned = { ned: lab.waits ? 'service_started' : 'service_healthy' };
+  const ready = Object.fromEntries(servers.map((name) => [name, 'service_healthy']));
   const services = [
     SHM,
     nedService(lab),
-    ...lab.components.map((component) => componentService(component, component.serves ? ['ned'] : servers)),
+    ...lab.components.map((component) =>
+      componentService(component, portsOf(component, lab), component.serves ? ned : ready),
+    ),
     ...(lab.web === undefined ? [] : [webService(lab.web)]),
     ...(lab.tap === undefined ? [] : [tapService(lab.tap)]),
   ];
   return `# Made by: ${lab.command}\n${HEAD}\nservices:\n${services.join('\n')}`;
+}
+
+/** Ports of this host that lead to a component; undefined: it needs no network. */
+function portsOf({ name, udpPorts }: Component, { ports }: ComposeLab): readonly string[] | undefined {
+  if (name === 'machine') return ports;
+  return udpPorts?.map((port) => `${port}:${port}/udp`);
 }
 
 function nedService({ broker, mounts, builds }: ComposeLab): string {
@@ -98,18 +110,26 @@ const RESTART: Readonly<Record<RestartPolicy, string>> = {
   always: 'unless-stopped',
 };
 
-function componentService({ name, serves, restart }: Component, after: readonly string[]): string {
+function componentService(
+  { name, serves, restart }: Component,
+  ports: readonly string[] | undefined,
+  after: Readonly<Record<string, string>>,
+): string {
   // `networks` and `network_mode` exclude each other.
-  const wired = name === 'machine';
+  const wired = ports !== undefined;
   return service(name, wired ? 'confined' : 'component', [
     `command: ${list(['component', name])}`,
     ...(wired ? ['ipc: "service:shm"', 'networks: [default]'] : []),
+    ...(wired && ports.length > 0 ? [`ports: ${list(ports)}`, UNPRIVILEGED] : []),
     `restart: ${RESTART[restart ?? (serves ? 'always' : 'no')]}`,
     ...(serves ? ['healthcheck: *health'] : []),
     'depends_on:',
-    ...after.map((other) => `  ${other}: {condition: service_healthy}`),
+    ...Object.entries(after).map(([other, condition]) => `  ${key(other)}: {condition: ${condition}}`),
   ]);
 }
+
+/** Ports below 1024 without a capability, also on engines that do not set it themselves. */
+const UNPRIVILEGED = 'sysctls: {net.ipv4.ip_unprivileged_port_start: 0}';
 
 /** Nobody waits for it: without the profile the same name leads to the real server. */
 function webService(alias: string): string {
@@ -117,8 +137,7 @@ function webService(alias: string): string {
     'profiles: [demo]',
     'entrypoint: ["node", "dist/services/web/main.js"]',
     'command: ["80", "0.0.0.0"]',
-    // Port 80 without a capability, also on engines that do not set it themselves.
-    'sysctls: {net.ipv4.ip_unprivileged_port_start: 0}',
+    UNPRIVILEGED,
     'networks:',
     `  default: {aliases: ${list([alias])}}`,
     'restart: unless-stopped',
@@ -128,7 +147,8 @@ function webService(alias: string): string {
 
 /** A lab of its own in one container, whose NIC's cable is a TAP interface there; the web server is on its other end. */
 function tapService(script: string): string {
-  const lab = `l4lab run --nic e1000,wire=tap:lab0,address=10.0.2.2/24 --wait-for curl ${script}`;
+  const nic = ['--nic', 'e1000,wire=tap:lab0,address=10.0.2.2/24'];
+  const lab = commandLine(['l4lab', 'run', ...nic, '--wait-for', 'curl', script]);
   return service('tap', 'confined', [
     'profiles: [tap]',
     // Only root can have a capability and no_new_privileges at once.
@@ -136,7 +156,7 @@ function tapService(script: string): string {
     'cap_add: [NET_ADMIN]',
     'devices: ["/dev/net/tun"]',
     'network_mode: none',
-    'sysctls: {net.ipv4.ip_unprivileged_port_start: 0}',
+    UNPRIVILEGED,
     'environment: {L4LAB_RUN_BASE: /dev/shm/l4lab}',
     `entrypoint: ${list(['sh', '-c'])}`,
     `command: ${list([`node dist/services/web/main.js 80 0.0.0.0 & exec ${lab}`])}`,
@@ -145,7 +165,14 @@ function tapService(script: string): string {
 }
 
 function service(name: string, base: 'component' | 'confined', lines: readonly string[]): string {
-  return `  ${name}:\n${[`<<: *${base}`, ...lines].map((line) => `    ${line}\n`).join('')}`;
+  return `  ${key(name)}:\n${[`<<: *${base}`, ...lines].map((line) => `    ${line}\n`).join('')}`;
+}
+
+/** A name as a key. `on`, `null` and `17` are none to a reader of YAML unless they are quoted. */
+function key(name: string): string {
+  return /^[a-z_][\w.-]*$/i.test(name) && !/^(y|n|yes|no|on|off|true|false|null)$/i.test(name)
+    ? name
+    : JSON.stringify(name);
 }
 
 /** A flow list. Compose replaces variables: what is meant literally has two dollar signs. */

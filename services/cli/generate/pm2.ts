@@ -4,7 +4,7 @@ import { dirname, relative, resolve } from 'node:path';
 import type { BrokerOptions } from '../broker.ts';
 import { isSystemError, systemReason, UsageError } from '../problem.ts';
 import { labOptions } from '../run.ts';
-import { commandLine, labComponents, labWords, optionWords } from './components.ts';
+import { commandLine, labComponents, labWords, optionWords, requireHostName } from './components.ts';
 import { ecosystemFile } from './pm2_file.ts';
 import { ROOT } from './root.ts';
 
@@ -19,8 +19,12 @@ const WEB_GUEST = '10.0.2.100';
 /** Writes the file, or prints it; returns the exit status. Throws UsageError, and what the file system says. */
 export async function pm2(script: string, args: readonly string[], options: Pm2Options): Promise<number> {
   const { web, output } = options;
+  if (web !== undefined) requireHostName('--web', web);
   const names = ['ned', ...(web === undefined ? [] : ['web'])];
-  const components = await labComponents(labOptions(script, args, options), names);
+  const { components } = await labComponents(labOptions(script, args, options), (name) => {
+    if (names.includes(name)) return 'there is a service of that name already';
+    return /^(all|\d+)$/.test(name) ? 'pm2 takes that for all apps, or for the number of one' : undefined;
+  });
   const rom = (options.rom ?? []).map(fromRoot);
   const host = [...(options.host ?? []), ...(web === undefined ? [] : [`${web}=${WEB_GUEST}`])];
   const named = [...optionWords('--web', web === undefined ? [] : [web])];

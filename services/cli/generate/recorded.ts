@@ -7,20 +7,28 @@ import { L4_ERRNO, toL4Error } from '#common/ipc/errors';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import { Lab, type LabOptions } from '../lab.ts';
 import { UsageError } from '../problem.ts';
-import { runBase } from '../registry.ts';
+import { claimLab } from '../registry.ts';
+import { runBase } from '../run_base.ts';
 
-/** A script that blocks never ends here, as nothing that it starts runs. Counted from ned's first answer. */
+/** Nothing that a script starts is waited for here: what takes longer never ends. Counted from ned's first answer. */
 const LIMIT_MS = 5000;
 const LOOK_MS = 20;
 const HINT =
-  'nothing that it starts runs while it is read, so what waits for a server must be a function, e.g. virtnet = function() return vswitch:create(0) end';
+  'nothing that it starts runs while it is read, so a loop that waits for something must have an end';
 
-/** The script's launches in its order, the machine first. Throws UsageError when it fails or does not end. */
-export async function recordedTasks(options: LabOptions): Promise<readonly m.ITaskStatus[]> {
+export interface RecordedScript {
+  /** What it starts, in its order, the machine first. */
+  readonly tasks: readonly m.ITaskStatus[];
+  /** It waits for what it starts: it has not ended before that runs. */
+  readonly waits: boolean;
+}
+
+/** Reads the script. Throws UsageError when it fails or does not end. */
+export async function recordedScript(options: LabOptions): Promise<RecordedScript> {
   const [script = ''] = options.command;
-  const dir = join(runBase(), randomBytes(4).toString('hex'));
+  const claim = claimLab(join(runBase(), randomBytes(4).toString('hex')));
   const secret = new LabSecret(randomBytes(32).toString('hex'));
-  const lab = new Lab({ ...options, external: { secret, dir, madeSecret: false } });
+  const lab = new Lab({ ...options, external: { secret, claim, madeSecret: false, rehearses: true } });
   const printed: string[] = [];
   lab.on('log', ({ text, event }) => {
     if (!event) printed.push(text);
@@ -34,9 +42,7 @@ export async function recordedTasks(options: LabOptions): Promise<readonly m.ITa
   const limit = async (): Promise<never> => {
     await firstAnswer;
     await sleep(LIMIT_MS, undefined, { signal: stopped.signal });
-    const waits = printed.find((text) => text.includes('waiting for')) ?? '';
-    const where = waits === '' ? '' : ` (${waits.replace(/^Ned: /, '')})`;
-    throw cannot(`it has not ended after ${LIMIT_MS / 1000} s${where}: ${HINT}`);
+    throw cannot(`it has not ended after ${LIMIT_MS / 1000} s: ${HINT}`);
   };
   const end = async (): Promise<never> => {
     const { reason } = await lab.ended;
@@ -45,7 +51,7 @@ export async function recordedTasks(options: LabOptions): Promise<readonly m.ITa
   try {
     const status = await Promise.race([scriptEnd(lab, answered, stopped.signal), limit(), end()]);
     if (status.scriptState === 'failed') throw cannot(`it fails: ${status.error}`);
-    return status.tasks;
+    return { tasks: status.tasks, waits: status.waits };
   } finally {
     stopped.abort();
     await lab.stop();
@@ -62,12 +68,13 @@ async function scriptEnd(lab: Lab, answered: () => void, signal: AbortSignal): P
   }
 }
 
-/** Undefined: ned has not started yet, on a machine that is busy. */
+/** Undefined: ned has not started yet, on a machine that is busy, or has ended: then the lab's end says more. */
 async function statusOf(lab: Lab): Promise<m.LabStatus | undefined> {
   try {
     return await lab.status();
   } catch (err) {
-    if (toL4Error(err).errno === L4_ERRNO.EIPC_RECV_TIMEOUT) return undefined;
+    const { code, errno } = toL4Error(err);
+    if (errno === L4_ERRNO.EIPC_RECV_TIMEOUT || code === 'IPC_SERVER_DIED') return undefined;
     throw err;
   }
 }

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
@@ -64,5 +64,19 @@ describe('FileLock', () => {
     a?.release();
     b?.release();
     expect(FileLock.isHeld(path)).toBe(false);
+  });
+
+  it('tells who holds it alone from who looks, and is the lock of the file that is there', () => {
+    const path = join(dir.path, 'lock');
+    const shared = FileLock.tryTake(path, { shared: true });
+    expect([FileLock.isHeld(path), FileLock.isHeld(path, { alone: true })]).toEqual([true, false]);
+    rmSync(path);
+    const [first, second] = [FileLock.tryTake(path), FileLock.tryTake(path)];
+    expect([first, second, FileLock.isHeld(path, { alone: true })]).toEqual([
+      expect.anything(),
+      undefined,
+      true,
+    ]);
+    for (const lock of [shared, first]) lock?.release();
   });
 });

@@ -1,10 +1,13 @@
 /** Service Broker: what components may ask of ned. */
+import { hostname } from 'node:os';
 import type { Capability } from '#common/ipc/capability';
 import { rootCapability } from '#common/ipc/capability';
 import { L4Error, toL4Error } from '#common/ipc/errors';
 import type { Ipc } from '#common/ipc/ipc';
 import type { Handlers } from '#common/ipc/service';
 import { isRandomName } from '#common/shm/run_dir';
+import { VERSION } from '#common/version';
+import type { l4lab as m } from '../../../proto/gen/messages.js';
 import type { Broker } from '../../../proto/gen/services.js';
 import type { ScriptState } from '../parent.ts';
 import type { Task } from '../task.ts';
@@ -19,6 +22,7 @@ export function brokerHandlers(launches: Launches, script: ScriptState, ipc: Ipc
       if (!isRandomName(request.instance)) {
         throw new L4Error('EINVAL', `Cannot start '${request.task}' as the component's id is malformed`);
       }
+      checkVersion(request);
       return launches.fetch(request, signal);
     },
     log: async ({ instance, chunks }) => {
@@ -37,6 +41,15 @@ export function brokerHandlers(launches: Launches, script: ScriptState, ipc: Ipc
       return { ready: problem === undefined, text: problem ?? `${task} is ready` };
     },
   };
+}
+
+function checkVersion({ version, task }: m.FetchRequest): void {
+  if (version === VERSION) return;
+  throw new L4Error(
+    'EINVAL',
+    `Cannot start '${task}' as broker and component must be of the same version: the broker on ${hostname()} is l4lab ${VERSION}, this component is l4lab ${version || '(none)'}`,
+    { code: 'BROKER_VERSION' },
+  );
 }
 
 function scriptProblem({ state, error }: ScriptState): string | undefined {

@@ -17,6 +17,8 @@ export interface ExternalOptions {
   readonly secret: LabSecret;
   /** Command line of the task `machine`: --nic, --host, --guest-forward. */
   readonly machineArguments: readonly string[];
+  /** The script is only read: nobody will become its tasks. */
+  readonly rehearses?: boolean;
 }
 
 export interface ExternalContext {
@@ -60,6 +62,10 @@ export class External {
       evaluate,
       introduce: (capabilities, task) => channels.introduce(task, capabilities),
     });
+  }
+
+  get rehearses(): boolean {
+    return this.#options.rehearses ?? false;
   }
 
   /** Finds running components again, records the machine, and opens the broker's gate. */

@@ -6,13 +6,10 @@
  * before has ended. With functions as capabilities any number of components may come: each is a task of its
  * own. What another task asks for (Parent.StartTask) can be fetched once for each time that it asks.
  */
-import { hostname } from 'node:os';
 import { L4Error } from '#common/ipc/errors';
 import { stateFile } from '#common/shm/run_dir';
 import { Sweeper } from '#common/shm/sweep';
 import { readProblem } from '#common/task/health';
-import { restartPolicy } from '#common/task/restart';
-import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import { byName } from '../lives.ts';
 import { freeName, nameOf } from '../names.ts';
@@ -20,9 +17,10 @@ import type { ScriptState } from '../parent.ts';
 import type { NamedCapabilities } from '../script.ts';
 import type { Task, TaskRecord, TaskRequest } from '../task.ts';
 import type { Starter, Tasks } from '../tasks.ts';
+import { Adoption } from './adoption.ts';
 import { Instance, RESTART } from './instance.ts';
 import { type Asker, Launch } from './launch.ts';
-import { InstanceStore, type Stored } from './store.ts';
+import { InstanceStore } from './store.ts';
 
 export interface LaunchesContext {
   readonly runDir: string;
@@ -44,33 +42,37 @@ export class Launches implements Starter {
   readonly #launches = new Map<string, Launch>();
   readonly #instances = new Map<string, { instance: Instance; task: Task }>();
   readonly #store: InstanceStore;
-  /** Running since before ned was started, of launches that the script has yet to record. */
-  readonly #adopted = new Map<string, { task: Task; instance: Instance }[]>();
-  readonly #lost: string[] = [];
+  readonly #adoption: Adoption;
   readonly #sweeper: Sweeper;
 
   constructor(context: LaunchesContext) {
     this.#context = context;
-    this.#store = new InstanceStore(context.runDir);
-    this.#sweeper = new Sweeper(context.runDir);
+    const { runDir, tasks, say } = context;
+    this.#store = new InstanceStore(runDir);
+    this.#adoption = new Adoption({
+      runDir,
+      tasks,
+      store: this.#store,
+      say,
+      onMember: ({ task, instance }) => this.#know(undefined, task, instance),
+      onAskedFor: ({ launch: name, request, task, instance }) => {
+        const launch = new Launch(name, request);
+        launch.tasks.push(task);
+        this.#launches.set(name, launch);
+        this.#know(launch, task, instance);
+      },
+    });
+    this.#sweeper = new Sweeper(runDir);
   }
 
   /** Finds the components of a broker before this one: those that live are tasks again. */
   resume(): void {
-    for (const stored of this.#store.load()) {
-      try {
-        this.#adopt(stored, new Instance(this.#context.runDir, stored));
-      } catch {
-        // It ended together with its lifeline.
-        this.#forget(stored);
-      }
-    }
+    this.#adoption.resume();
   }
 
   /** The script has run: all servers are known, and hear of the tasks that ended while there was no broker. */
   async settle(): Promise<void> {
-    const lost = this.#lost.splice(0);
-    await Promise.all(lost.map((id) => this.#context.taskGone({ id })));
+    await Promise.all(this.#adoption.takeLost().map((id) => this.#context.taskGone({ id })));
   }
 
   /** Records a launch; returns the task that its first component will be. */
@@ -80,7 +82,6 @@ export class Launches implements Starter {
 
   /** Becomes an instance of a task: what a component asks for. */
   async fetch(request: m.FetchRequest, signal: AbortSignal): Promise<m.ILaunchRecord> {
-    checkVersion(request);
     const { tasks } = this.#context;
     for (;;) {
       const launch = await tasks.watch(() => this.#available(request.task), signal);
@@ -137,8 +138,7 @@ export class Launches implements Starter {
 
   #record(request: TaskRequest): Task {
     const name = this.#uniqueName(nameOf(request));
-    const adopted = this.#adopted.get(name) ?? [];
-    this.#adopted.delete(name);
+    const adopted = this.#adoption.takeMembers(name);
     const launch = new Launch(name, request);
     this.#launches.set(name, launch);
     const first = adopted.find(({ task }) => task.name === name)?.task;
@@ -213,8 +213,8 @@ export class Launches implements Starter {
     if (launch) return launch.askedFor && !launch.wanted ? undefined : launch;
     const { script, isProgram } = this.#context;
     if (script.state === 'loading') return undefined;
-    // A task may ask for several of one program, by numbers: ixl, ixl1.
-    if (script.state === 'serving' && isProgram(name.replace(/\d+$/, ''))) return undefined;
+    // A task may ask for several of one program, by numbers, and several tasks for the same: ixl, ixl1, ixl-2.
+    if (script.state === 'serving' && isProgram(name.replace(/\d*(-\d+)?$/, ''))) return undefined;
     const why =
       script.state === 'failed'
         ? `the script failed: ${script.error}`
@@ -275,65 +275,15 @@ export class Launches implements Starter {
     return task;
   }
 
-  #adopt(stored: Stored, instance: Instance): void {
-    const { record } = stored;
-    const { tasks, say } = this.#context;
-    if (!instance.alive) {
-      this.#forget(stored);
-      return;
-    }
-    const request = requestOf(record);
-    const task = tasks.create(record.name, request, record.task);
-    tasks.adopt(task, request, instance, { tag: record.logTag, color: record.logColor });
-    say(`Ned: task '${record.name}' (process ${stored.pid} on ${stored.host}) goes on`);
-    const launch = record.startedBy === '' ? undefined : this.#adoptAsked(record, request, task);
-    this.#know(launch, task, instance);
-    if (launch) return;
-    const others = this.#adopted.get(record.launch) ?? [];
-    this.#adopted.set(record.launch, [...others, { task, instance }]);
-  }
-
-  #adoptAsked(record: m.LaunchRecord, request: TaskRequest, task: Task): Launch {
-    const launch = new Launch(record.launch, request);
-    launch.tasks.push(task);
-    this.#launches.set(launch.name, launch);
-    return launch;
-  }
-
-  #forget({ id, record }: Stored): void {
-    this.#store.remove(id);
-    this.#lost.push(record.task);
-  }
-
   /** `curl`, `curl-2`, ...: neither another launch's nor another running task's. */
   #uniqueName(wanted: string): string {
     const taken = new Set(
       this.#context.tasks.all
-        .filter((task) => task.running && !this.#isAdopted(task))
+        .filter((task) => task.running && !this.#adoption.has(task))
         .map(({ name }) => name),
     );
     return freeName(wanted, (name) => taken.has(name) || this.#launches.has(name));
   }
-
-  #isAdopted(task: Task): boolean {
-    return [...this.#adopted.values()].some((list) => list.some((entry) => entry.task === task));
-  }
-}
-
-/** What a launch was, as far as a running task's record tells it. */
-function requestOf(record: m.LaunchRecord): TaskRequest {
-  const { argv, environment, capabilities, memAlloc, logTag, logColor, debug, startedBy, restart } = record;
-  return {
-    argv,
-    environment,
-    capabilities,
-    tag: logTag,
-    color: logColor,
-    memAlloc: memAlloc as TaskRequest['memAlloc'],
-    debug,
-    restart: restartPolicy(restart),
-    ...(startedBy === '' ? {} : { startedBy }),
-  };
 }
 
 /** Whether a task that asks for this launch's name means this launch again, and not a second one. */
@@ -341,13 +291,4 @@ function isRenewal({ asker, tasks, request }: Launch, { task, life }: Asker): bo
   if (request.startedBy === undefined) return false;
   const sameLife = asker ? asker.task === task && asker.life === life : request.startedBy === task.id;
   return !sameLife || tasks.every(({ running }) => !running);
-}
-
-function checkVersion({ version, task }: m.FetchRequest): void {
-  if (version === VERSION) return;
-  throw new L4Error(
-    'EINVAL',
-    `Cannot start '${task}' as broker and component must be of the same version: the broker on ${hostname()} is l4lab ${VERSION}, this component is l4lab ${version || '(none)'}`,
-    { code: 'BROKER_VERSION' },
-  );
 }
