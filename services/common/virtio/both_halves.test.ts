@@ -121,7 +121,7 @@ describe.each([
 
 it('carries a million chains without allocating', () => {
   // A process of its own with a young generation so large that nothing is collected meanwhile. One
-  // number boxed per chain would be 12 bytes each; what the compiler allocates is about 0.1, under load 1.
+  // number boxed per chain would be 12 bytes each; what the compiler and the measuring itself allocate is less than 1.
   const script = fileURLToPath(new URL('../../../test/bench/virtio_rings.ts', import.meta.url));
   const heap = ['--expose-gc', '--min-semi-space-size=128', '--max-semi-space-size=128'];
   const out = execFileSync(
@@ -132,5 +132,5 @@ it('carries a million chains without allocating', () => {
     },
   );
   expect(JSON.parse(out)).toMatchObject({ name: 'virtio_ring.heap', unit: 'bytes/packet' });
-  expect(JSON.parse(out).value).toBeLessThan(4);
+  expect(JSON.parse(out).value).toBeLessThan(1);
 });
