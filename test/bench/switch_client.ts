@@ -14,6 +14,7 @@ import { Arena } from '#common/shm/arena';
 import { SharedMemories } from '#common/shm/dataspace';
 import { Doorbells } from '#common/shm/doorbell';
 import { inlineDeeply } from '#common/shm/jit';
+import { takeShortTurns } from '#common/shm/slice';
 import { Factory } from '../../proto/gen/services.js';
 import { BenchPort, type PortShape } from './switch_port.ts';
 import { SCENARIOS } from './switch_scenarios.ts';
@@ -29,7 +30,9 @@ interface Order {
   readonly parameters: Readonly<Record<string, number>>;
 }
 
+// As the pump of a client does.
 inlineDeeply();
+takeShortTurns();
 const order = JSON.parse(process.argv[2] ?? '{}') as Order;
 const ipc = new Ipc({ runDir: order.runDir, task: randomBytes(16).toString('hex') });
 const arena = new Arena(ARENA_BYTES);
