@@ -1,10 +1,10 @@
 /**
  * Runs the data-plane loop of a process on Node's event loop.
  *
- * While there is work it polls, turn by turn, so that timers, sockets and calls get their share. Without
- * work it goes on for a moment, giving up the core in each turn: a peer on the same core must be able to
- * produce, and what this process itself waits for (a file written, a socket drained) comes through the
- * event loop. Then it arms the notifications and sleeps until a doorbell kicks it. Idle, it costs nothing.
+ * While there is work it polls, turn by turn, so that timers, sockets and calls get their share. Whenever the
+ * work runs out it gives up the core, for a peer on the same core must be able to produce, and looks again; what this
+ * process itself waits for (a file written, a socket drained) comes through the event loop, so after some looks
+ * it goes round that. After a moment without work it arms the notifications and sleeps until a doorbell kicks it. Idle, it costs nothing.
  */
 import { inlineDeeply } from './jit.ts';
 import { schedYield } from './libc.ts';
