@@ -17,6 +17,7 @@ import { Limits, type PortLimits } from './limits.ts';
 import type { Log } from './log.ts';
 import { formatKey } from './mac_address.ts';
 import { KNOWN, keyHi, MacTable, MOVED } from './mac_table.ts';
+import { Uplinks } from './uplinks.ts';
 import { VLAN_NATIVE, type VlanSpec, Vlans } from './vlan.ts';
 
 const NOBODY = -1;
@@ -30,6 +31,8 @@ const RATED = 4;
 const MIRRORED = 8;
 /** Ingress only. */
 const STORM_CONTROLLED = 16;
+/** Ingress only: frames wait for an uplink that is full. */
+const WAITS = 32;
 /** Egress only. */
 const FILTERED = 16;
 const LOOKED_AT = TAPPED | MIRRORED;
@@ -49,12 +52,18 @@ export interface ForwardSpec extends VlanSpec, PortLimits {
   readonly mirror?: unknown;
   /** Ethernet types that copies for this port must have, e.g. 0x0806; default all. */
   readonly filter?: readonly number[] | undefined;
+  /** A NIC's: others may have to wait for it. */
+  readonly uplink?: boolean;
+  /** A guest's: its frames wait while the uplink that they are for is full, instead of being lost. */
+  readonly waits?: boolean;
 }
 
 export interface ForwarderOptions {
   readonly macs?: MacTable;
   /** Milliseconds; asked at most once for the frames that one port brings at once, and only if something needs it. */
   readonly clock?: () => number;
+  /** The next frame of that port cannot go on now: the port is to be activated again in a moment. */
+  readonly onHeld?: (port: number) => void;
 }
 
 export class Forwarder extends Fabric {
@@ -77,10 +86,13 @@ export class Forwarder extends Fabric {
   /** Numbers of the ports that exist, monitor and mirrors excluded: the targets of flooding. */
   readonly #live: Int16Array;
   #liveCount = 0;
+  readonly #uplinks: Uplinks;
+  readonly #onHeld: (port: number) => void;
 
-  constructor(maxPorts: number, log: Log, { macs, clock }: ForwarderOptions = {}) {
+  constructor(maxPorts: number, log: Log, options: ForwarderOptions = {}) {
     super(maxPorts + 1);
     const { slots } = this;
+    const { macs, clock = () => performance.now(), onHeld = () => {} } = options;
     this.monitor = maxPorts;
     this.macs = macs ?? new MacTable();
     this.vlans = new Vlans(slots);
@@ -90,17 +102,19 @@ export class Forwarder extends Fabric {
     this.#traces = log.traceEnabled('packet');
     this.#ingress = new Uint8Array(slots);
     this.#egress = new Uint8Array(slots);
-    this.#limits = new Limits(slots, clock ?? (() => performance.now()));
+    this.#limits = new Limits(slots, clock);
     if (this.macs.ages) this.#limits.useClock(1);
     this.#taps = new Array(slots).fill(undefined);
     this.#mirrors = new Array(slots).fill([]);
     this.#filters = new Array(slots).fill([]);
     this.#live = new Int16Array(slots);
+    this.#uplinks = new Uplinks(this.endpoints, clock);
+    this.#onHeld = onHeld;
   }
 
   /** Connects a port. Its number must be free. */
   connect(port: number, endpoint: Endpoint, spec: ForwardSpec): void {
-    const { rateIn, rateOut, storm, filter } = spec;
+    const { rateIn, rateOut, storm, filter, uplink = false, waits = false } = spec;
     this.vlans.configure(port, spec);
     this.#limits.set(port, spec);
     this.#filters[port] = filter ?? [];
@@ -108,6 +122,8 @@ export class Forwarder extends Fabric {
     this.#switchOn(this.#ingress, port, STORM_CONTROLLED, storm !== undefined);
     this.#switchOn(this.#egress, port, RATED, rateOut !== undefined);
     this.#switchOn(this.#egress, port, FILTERED, filter !== undefined);
+    this.#switchOn(this.#ingress, port, WAITS, waits);
+    if (uplink) this.#uplinks.add(port);
     this.endpoints[port] = endpoint;
     if (port !== this.monitor && spec.mirror === undefined) this.#live[this.#liveCount++] = port;
   }
@@ -121,6 +137,7 @@ export class Forwarder extends Fabric {
     for (const features of [this.#ingress, this.#egress])
       this.#switchOn(features, port, ~(DOWN | TAPPED), false);
     this.macs.flush(port);
+    this.#uplinks.remove(port);
     const index = this.#live.subarray(0, this.#liveCount).indexOf(port);
     if (index >= 0) this.#live.copyWithin(index, index + 1, this.#liveCount--);
   }
@@ -158,9 +175,14 @@ export class Forwarder extends Fabric {
 
   /** Forwards one frame that came in at port `from`. */
   forward(from: number, frame: SourceFrame): void {
+    const features = this.#ingress[from] as number;
+    if ((features & WAITS) !== 0 && this.#uplinks.anyFull(frame) && this.#mustWait(from, frame, features)) {
+      this.hold();
+      this.#onHeld(from);
+      return;
+    }
     this.counters.received(from, frame.length);
     if (this.#limits.stale) this.#readClock();
-    const features = this.#ingress[from] as number;
     const vlan = frame.tagged ? frame.vlan : (this.vlans.value[from] as number);
     let to = NOBODY;
     let reason: number = this.#admits(from, frame) ? ACCEPTED : DROP.VLAN;
@@ -190,6 +212,14 @@ export class Forwarder extends Fabric {
   override publishTouched(wanting: Parameters<Fabric['publishTouched']>[0]): void {
     super.publishTouched(wanting);
     this.#limits.endBatch();
+  }
+
+  /** Nothing is done for a frame that waits: it comes again. */
+  #mustWait(from: number, frame: SourceFrame, features: number): boolean {
+    if (frame.multicast || (features & DOWN) !== 0 || !this.#admits(from, frame)) return false;
+    const vlan = frame.tagged ? frame.vlan : (this.vlans.value[from] as number);
+    const to = this.macs.lookup(frame.dstLo, keyHi(frame.dstHi, vlan));
+    return to !== NOBODY && this.linkUp(to) && this.#uplinks.waitsFor(to, frame);
   }
 
   /** Why a frame is not taken from a port with features, or ACCEPTED; `reason`: what its VLAN says. */

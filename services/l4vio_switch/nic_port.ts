@@ -97,6 +97,12 @@ export class NicPort implements Endpoint {
     return this.#queue(buffer, length);
   }
 
+  hasRoom(frames: number): boolean {
+    const wanted = this.#sendingCount + Math.min(frames, BATCH);
+    if (wanted > this.#room) this.#room = Math.min(this.#nic.txRoom(0), TX_BUFFERS);
+    return wanted <= this.#room;
+  }
+
   publish(): boolean {
     const sent = this.#nic.txBatch(0, this.#sending, this.#sendingCount);
     // Room was checked; a NIC that has vanished meanwhile takes nothing.

@@ -19,6 +19,7 @@ import { type Features, hasFeature, NET_F_STATUS } from '#common/virtio/features
 import type { Endpoint } from '#common/vnet/endpoint';
 import { netConfig } from '#common/vnet/net_config';
 import { missingFeature, portFeatures } from '#common/vnet/offload';
+import { PortSet } from '#common/vnet/port_set';
 import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES, VirtioPort } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
@@ -35,6 +36,8 @@ import { Tunnels } from './vxlan/tunnels.ts';
 
 const RX = 0;
 const TX = 1;
+/** How soon a port is looked at again whose frame had to wait for a NIC. */
+const RETRY_MS = 1;
 /** Dataspaces that a NIC's driver may register: its rings and its packet buffers, with room to grow. */
 const NIC_DS_MAX = 16;
 
@@ -74,6 +77,9 @@ export class Switch {
   readonly #takenDown = new Set<number>();
   readonly #noCarrier = new Set<number>();
   readonly #tunnels: Tunnels;
+  /** Ports whose next frame waits for a NIC. */
+  readonly #waiting: PortSet;
+  #retryTimer: NodeJS.Timeout | undefined;
   readonly #removalListeners = new Set<(port: number) => void>();
 
   constructor(env: SwitchEnv, options: SwitchOptions) {
@@ -81,7 +87,8 @@ export class Switch {
     this.#options = options;
     this.ports = new PortList({ ...options, maxPorts: options.ports });
     const macs = new MacTable(undefined, options.macAge);
-    this.forwarder = new Forwarder(options.ports, options.log, { macs });
+    this.forwarder = new Forwarder(options.ports, options.log, { macs, onHeld: (port) => this.#retry(port) });
+    this.#waiting = new PortSet(options.ports);
     this.#scheduler = new Scheduler(this.forwarder);
     this.#pump = new Pump(this.#scheduler);
     this.#tunnels = new Tunnels(env.arena, this.forwarder, options.log, (number) => this.activate(number));
@@ -96,6 +103,7 @@ export class Switch {
   /** Stops all traffic and gives all memory of the ports back. */
   close(): void {
     this.#pump.stop();
+    clearTimeout(this.#retryTimer);
     for (const { number } of this.ports.all()) this.removePort(number);
   }
 
@@ -213,6 +221,19 @@ export class Switch {
     this.#scheduler.activate(number);
     this.#pump.kick();
   }
+
+  /** A NIC has no interrupt for a free descriptor, nor is one asked for here: who waits looks again and again. */
+  #retry(number: number): void {
+    this.#waiting.add(number);
+    this.#retryTimer ??= setTimeout(this.#retryNow, RETRY_MS);
+  }
+
+  readonly #retryNow = (): void => {
+    this.#retryTimer = undefined;
+    for (let n = 0; n < this.#waiting.size; n++) this.#scheduler.activate(this.#waiting.at(n));
+    this.#waiting.clear();
+    this.#pump.kick();
+  };
 
   /** Takes a port away: addresses are forgotten, the number is free again. */
   removePort(number: number): void {
@@ -339,7 +360,8 @@ export class Switch {
     const { spec, kind } = this.ports.get(number) as Port;
     const storm =
       spec.storm ?? (kind === 'port' || kind === 'nic' || kind === 'vxlan' ? this.#options.storm : undefined);
-    this.forwarder.connect(number, endpoint, storm ? { ...spec, storm } : spec);
+    const roles = { uplink: kind === 'nic', waits: kind === 'port' };
+    this.forwarder.connect(number, endpoint, { ...spec, ...roles, ...(storm && { storm }) });
     this.#updateMirrors();
   }
 
@@ -353,6 +375,7 @@ export class Switch {
 
   #disconnect(number: number): void {
     this.#scheduler.forget(number);
+    this.#waiting.remove(number);
     this.forwarder.disconnect(number);
     this.#servers.get(number)?.close();
     this.#servers.delete(number);

@@ -10,6 +10,8 @@ export interface Endpoint {
   handle(budget: number): number;
   /** Copies the frame to the port. `tag` is one of TAG_*, `tci` the tag to write. Returns bytes, or `~reason` with a reason of DROP. */
   deliver(frame: SourceFrame, tag: number, tci: number): number;
+  /** True when it has room for that many frames now, or for as many as it is sure to have room for at some time. */
+  hasRoom?(frames: number): boolean;
   /** Shows everything done so far to the other side. True when it wants to be interrupted. */
   publish(): boolean;
   interrupt(): void;

@@ -88,6 +88,8 @@ export class VirtioPort implements Endpoint {
   #clean = 0;
   /** Longest frame that is delivered, in bytes; see `#tooLong`. */
   #limit = NO_LIMIT;
+  /** The next frame is held: nothing is to be looked at before somebody activates the port again. */
+  #held = false;
 
   constructor(options: VirtioPortOptions) {
     this.#number = options.number;
@@ -136,6 +138,7 @@ export class VirtioPort implements Endpoint {
     this.#offloads = undefined;
     this.#check = undefined;
     this.#chain = undefined;
+    this.#held = false;
   }
 
   get ready(): boolean {
@@ -148,11 +151,13 @@ export class VirtioPort implements Endpoint {
     if (queue === undefined || chain === undefined) return 0;
     let taken = 0;
     let cost = 0;
+    this.#held = false;
     try {
       while (cost < budget && queue.pop(chain)) {
         const price = this.#mute ? 1 : this.#take(chain);
         if (this.#fabric.takeHeld()) {
           queue.rewind(1);
+          this.#held = true;
           break;
         }
         taken += 1;
@@ -184,6 +189,18 @@ export class VirtioPort implements Endpoint {
     }
   }
 
+  hasRoom(frames: number): boolean {
+    const rx = this.#rx;
+    // Without a driver there is nothing to wait for.
+    if (rx === undefined) return true;
+    try {
+      return rx.available() >= Math.min(frames, Math.ceil(rx.size / 2));
+    } catch (err) {
+      this.#fail(err);
+      return true;
+    }
+  }
+
   publish(): boolean {
     // Both rings are shown whatever the first one wants.
     const rx = this.#rx?.flush() ?? false;
@@ -196,6 +213,7 @@ export class VirtioPort implements Endpoint {
   }
 
   enableNotifications(): boolean {
+    if (this.#held) return false;
     return this.#tx?.enableNotifications() ?? false;
   }
 
