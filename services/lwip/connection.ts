@@ -145,10 +145,6 @@ export class Connection implements Callee, Dirty {
     this.#mark();
   }
 
-  onRoom(): void {
-    if (this.#pcb !== 0) this.#stack.ffi.tcp_output(this.#pcb);
-  }
-
   onInterfaceFailed(ip: string): void {
     if (this.#pcb === 0 || this.endpoints?.local !== ip) return;
     this.#forget();

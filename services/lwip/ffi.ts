@@ -64,6 +64,7 @@ export interface LwipFunctions {
   tcp_recved(pcb: Pointer, length: number): void;
   tcp_write(pcb: Pointer, data: Uint8Array, length: number, flags: number): number;
   tcp_output(pcb: Pointer): number;
+  tcp_keepalive(pcb: Pointer): number;
   tcp_shutdown(pcb: Pointer, rx: number, tx: number): number;
   tcp_close(pcb: Pointer): number;
   tcp_abort(pcb: Pointer): void;
@@ -114,6 +115,7 @@ const SIGNATURES: Record<keyof LwipFunctions, [string, string[]]> = {
   tcp_recved: ['void', [P, 'uint16_t']],
   tcp_write: [E, [P, 'const void *', 'uint16_t', 'uint8_t']],
   tcp_output: [E, [P]],
+  tcp_keepalive: [E, [P]],
   tcp_shutdown: [E, [P, 'int', 'int']],
   tcp_close: [E, [P]],
   tcp_abort: ['void', [P]],

@@ -69,6 +69,7 @@ export const TCP_PCB = {
   LOCAL_IP: 0,
   REMOTE_IP: 24,
   SO_OPTIONS: 49,
+  NEXT: 56,
   CALLBACK_ARG: 64,
   STATE: 72,
   LOCAL_PORT: 78,

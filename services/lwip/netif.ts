@@ -50,6 +50,8 @@ export interface FrameSink {
   receive(index: number, offset: number, length: number): void;
   endBatch(): void;
   txRoom(): void;
+  /** Frames have probably been lost on their way in, and all that were not have been received. */
+  rxLost(): void;
 }
 
 /** Sees received frames before lwIP; true = it was for me. */
@@ -63,6 +65,8 @@ export interface NetifCounters {
   /** Copied because lwIP held too many receive buffers (out-of-order data, fragments). */
   rxCopied: number;
   rxNoMemory: number;
+  /** Times that the device had no receive buffer left: frames were probably lost. */
+  rxLost: number;
   txFrames: number;
   txBytes: number;
   /** Refused as the transmit queue was full; lwIP sends them again. */
@@ -79,6 +83,7 @@ export class Netif implements StackNetif, FrameSink {
     rxFiltered: 0,
     rxCopied: 0,
     rxNoMemory: 0,
+    rxLost: 0,
     txFrames: 0,
     txBytes: 0,
     txFull: 0,
@@ -316,6 +321,11 @@ export class Netif implements StackNetif, FrameSink {
     if (!this.#full) return;
     this.#full = false;
     this.#stack.retryOutput();
+  }
+
+  rxLost(): void {
+    this.counters.rxLost++;
+    this.#stack.askPeers();
   }
 
   /** True when lwIP knows the MAC of this on-link address already. */

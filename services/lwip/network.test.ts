@@ -108,6 +108,18 @@ describe('openNetwork()', () => {
     server.close();
   });
 
+  it('notices that its device had no receive buffer left, once', async () => {
+    const [netif] = (await open({ IFCONFIG_IP4_vn0: '10.0.2.15/24' })).interfaces;
+    const lost = () => netif?.counters.rxLost;
+    expect(lost()).toBe(0);
+    for (const times of [1, 2]) {
+      far?.exhaust();
+      // Again and again from the event loop, in which the interface polls.
+      while (lost() !== times || far?.offered === 0) await new Promise(setImmediate);
+    }
+    expect(lost()).toBe(2);
+  });
+
   it('configures statically and makes a MAC where the device has none', async () => {
     const { interfaces } = await open({ IFCONFIG_IP4_vn0: '10.0.2.15/24 via 10.0.2.2' }, {}, null);
     const [netif] = interfaces;

@@ -24,7 +24,7 @@ export function check(what: string, actual: number, expected: number): void {
 export function selfTest(ffi: Ffi, memory: Memory & { readonly address: number }, at: number): void {
   checkPools(ffi);
   checkPbuf(ffi, memory, at);
-  checkTcp(ffi);
+  checkTcp(ffi, memory, at);
   checkUdp(ffi, memory, at);
 }
 
@@ -56,7 +56,7 @@ function checkPbuf(ffi: Ffi, memory: Memory & { readonly address: number }, at: 
   check('pbuf_custom.ref', view.getUint8(at + PBUF.REF), 1);
 }
 
-function checkTcp(ffi: Ffi): void {
+function checkTcp(ffi: Ffi, memory: Memory & { readonly address: number }, at: number): void {
   const pcb = ffi.tcp_new_ip_type(0);
   ffi.tcp_arg(pcb, 0x12345);
   const view = new DataView(ffi.view(pcb, TCP_PCB.SIZE));
@@ -69,7 +69,25 @@ function checkTcp(ffi: Ffi): void {
   check('tcp_pcb.keep_cnt', view.getUint32(TCP_PCB.KEEP_CNT, true), 9);
   check('tcp_pcb.state', view.getUint32(TCP_PCB.STATE, true), 0);
   check('tcp_pcb.flags', view.getUint16(TCP_PCB.FLAGS, true), 0);
+  check('tcp_pcb.snd_queuelen', view.getUint16(TCP_PCB.SND_QUEUELEN, true), 0);
+  checkTcpList(ffi, memory, at, pcb);
   ffi.tcp_abort(pcb);
+}
+
+/** lwIP puts what is bound at the head of a list. */
+function checkTcpList(
+  ffi: Ffi,
+  memory: Memory & { readonly address: number },
+  at: number,
+  pcb: number,
+): void {
+  const next = ffi.tcp_new_ip_type(0);
+  writeIpv4(memory, at, 0);
+  check('tcp_bind()', ffi.tcp_bind(next, memory.address + at, 0), 0);
+  check('tcp_bind()', ffi.tcp_bind(pcb, memory.address + at, 0), 0);
+  const view = new DataView(ffi.view(pcb, TCP_PCB.SIZE));
+  check('tcp_pcb.next', Number(view.getBigUint64(TCP_PCB.NEXT, true)), next);
+  ffi.tcp_abort(next);
 }
 
 function checkUdp(ffi: Ffi, memory: Memory & { readonly address: number }, at: number): void {

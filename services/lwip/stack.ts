@@ -10,6 +10,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Memory } from '#common/memory';
 import { formatIpv4 } from '#common/wire/ipv4';
+import { ActivePcbs } from './active_pcbs.ts';
 import { type Ffi, loadLwip } from './ffi.ts';
 import { collectRarely } from './garbage.ts';
 import { IP_ADDR, PBUF } from './layout.ts';
@@ -32,7 +33,6 @@ export interface Callee {
   onError?(err: number): void;
   onAccept?(pcb: number, err: number): number;
   onDatagram?(pbuf: number, address: number, port: number): void;
-  onRoom?(): void;
   /** The interface with this IPv4 address is dead. */
   onInterfaceFailed?(ip: string): void;
 }
@@ -100,6 +100,7 @@ export class Stack {
     >
   >;
   readonly netifs: StackNetif[] = [];
+  readonly #pcbs: ActivePcbs;
   readonly #callees = new Map<number, Callee>();
   #lastId = 0;
   #dirty: Dirty[] = [];
@@ -132,6 +133,7 @@ export class Stack {
     selfTest(this.ffi, memory, this.scratch.stage);
     this.#randomizeSequence();
     this.callbacks = this.#registerCallbacks();
+    this.#pcbs = new ActivePcbs(this.ffi, memory, this.scratch.stage);
     this.timers = new StackTimers(this.ffi, () => this.settle());
   }
 
@@ -255,7 +257,13 @@ export class Stack {
 
   /** There is room for frames again: everybody whose output was refused tries once more. */
   retryOutput(): void {
-    for (const callee of this.#callees.values()) callee.onRoom?.();
+    this.#pcbs.output();
+  }
+
+  /** Frames from peers were probably lost: everybody who waits for an acknowledgement asks for it. */
+  askPeers(): void {
+    this.#pcbs.ask();
+    this.flush();
   }
 
   /** Ends what runs over the interface with this address. */

@@ -69,6 +69,8 @@ export class VirtioPort implements FramePort {
   #waiting = false;
   readonly #pump: Pump;
   #netif: FrameSink | undefined;
+  /** The device had no buffer left when we came: it may have lost frames since. */
+  #starved = false;
   #failed = false;
   /** The device's server has died and may come back. */
   #away = false;
@@ -219,6 +221,7 @@ export class VirtioPort implements FramePort {
 
   #poll(): boolean {
     if (this.#failed) return false;
+    if (this.#rx.exhausted) this.#starved = true;
     let count = 0;
     try {
       for (; count < BATCH; count++) {
@@ -233,6 +236,10 @@ export class VirtioPort implements FramePort {
     }
     if (this.#waiting) this.#lookForRoom();
     if (count > 0) this.#netif?.endBatch();
+    if (this.#starved && count < BATCH) {
+      this.#starved = false;
+      this.#netif?.rxLost();
+    }
     return count > 0;
   }
 

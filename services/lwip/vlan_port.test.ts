@@ -48,6 +48,7 @@ function make() {
       received.push({ index, frame: [...behind.memory.u8.subarray(offset, offset + length)] }),
     endBatch: () => {},
     txRoom: () => {},
+    rxLost: () => {},
   });
   return { behind, port, received };
 }

@@ -43,6 +43,7 @@ export class VlanPort implements FramePort {
       receive: (index, offset, length) => this.#receive(netif, index, offset, length),
       endBatch: () => netif.endBatch(),
       txRoom: () => netif.txRoom(),
+      rxLost: () => netif.rxLost(),
     });
   }
 

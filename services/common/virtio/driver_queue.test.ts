@@ -35,6 +35,26 @@ describe('DriverQueue.add()', () => {
   });
 });
 
+describe('DriverQueue.exhausted', () => {
+  it('is true from the last buffer that the device used until it is given another', () => {
+    const { queue, device } = setup(4);
+    expect(queue.exhausted).toBe(false);
+    for (let n = 0; n < 2; n++) queue.add(0x1000, 64, true);
+    queue.flush();
+    expect(queue.exhausted).toBe(false);
+    device.give(device.take()?.head ?? -1, 1);
+    expect(queue.exhausted).toBe(false);
+    device.give(device.take()?.head ?? -1, 1);
+    expect(queue.exhausted).toBe(true);
+    queue.pop();
+    expect(queue.exhausted).toBe(true);
+    queue.add(0x1000, 64, true);
+    expect(queue.exhausted).toBe(true);
+    queue.flush();
+    expect(queue.exhausted).toBe(false);
+  });
+});
+
 describe('DriverQueue.addChain()', () => {
   it('links the pieces in order', () => {
     const { queue, device, pieces } = setup(8);

@@ -114,6 +114,11 @@ export class DriverQueue {
     return (this.#published - this.#seen) & 0xffff;
   }
 
+  /** True when the device has used all chains that it was given: for more it has had none. Checks nothing. */
+  get exhausted(): boolean {
+    return Atomics.load(this.#u16, this.#usedIdx) === (this.#published & 0xffff) && this.outstanding > 0;
+  }
+
   /**
    * Offers one buffer: device address, bytes, whether the device writes it. Returns its head, or -1 when
    * no descriptor is free. The device does not see it before `flush`.

@@ -136,11 +136,23 @@ export class FarEnd implements FrameSink {
     this.slirp.rxRelease(index);
   }
 
+  /** Uses every receive buffer that the driver offers, for frames to nobody. */
+  exhaust(): void {
+    const rx = this.#rx;
+    while (rx?.queue.pop(rx.chain)) {
+      const at = rx.chain.where[0] as number;
+      this.#host.arena.u8.fill(0, at, at + NET_HDR_SIZE + 60);
+      rx.queue.push(rx.chain.head, NET_HDR_SIZE + 60);
+    }
+    this.endBatch();
+  }
+
   endBatch(): void {
     if (this.#rx?.queue.flush()) this.#server.device.interrupt();
   }
 
   txRoom(): void {}
+  rxLost(): void {}
 
   #fromDriver(): boolean {
     const tx = this.#tx;
