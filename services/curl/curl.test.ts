@@ -4,7 +4,7 @@ import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { curl } from './curl.ts';
 import { fiveDigits } from './progress.ts';
 
@@ -245,6 +245,43 @@ describe('curl()', () => {
       err: 'curl: (23) Remote filename has no length\n',
     });
     expect((await run('-sS', '-o', join(scratch, 'no', 'such'), `${base}/page`)).exit).toBe(23);
+  });
+
+  it.each([
+    [[], [true, 60_000, 60_000, 9]],
+    [
+      ['--keepalive-time', '20', '--keepalive-cnt', '3'],
+      [true, 20_000, 20_000, 3],
+    ],
+    [
+      ['--keepalive-time', '0', '--keepalive-cnt', '0'],
+      [true, 60_000, 60_000, 9],
+    ],
+    [
+      ['--no-keepalive', '--keepalive-time', '20'],
+      [false, 20_000, 20_000, 9],
+    ],
+    [
+      ['--no-keepalive', '--keepalive'],
+      [true, 60_000, 60_000, 9],
+    ],
+  ])('%j: the connection is probed as %j', async (args, probes) => {
+    const spy = vi.spyOn(net.Socket.prototype, 'setKeepAlive');
+    const ours = () => (spy.mock.calls as unknown[][]).filter((call) => call.length === 4);
+    try {
+      expect(await run('-s', ...args, `${base}/page`)).toMatchObject({ out: 'hello', exit: 0 });
+      expect(ours()).toEqual([probes]);
+    } finally {
+      spy.mockRestore();
+    }
+  });
+
+  it.each(['--keepalive-time', '--keepalive-cnt'])('%s takes whole numbers', async (option) => {
+    const { err, exit } = await run(option, '1.5', `${base}/page`);
+    expect([err.split('\n')[0], exit]).toEqual([
+      `curl: option ${option}: expected a proper numerical parameter`,
+      2,
+    ]);
   });
 
   it('--retry goes on after transient failures, and says so', async () => {

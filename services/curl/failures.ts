@@ -52,8 +52,10 @@ export function responseFailure(
     (err as Error).message === 'aborted' ||
     (err as Error).message === 'socket hang up' ||
     code === 'ERR_STREAM_PREMATURE_CLOSE';
-  if (!ended)
-    return new CurlError(EXIT.RECV_ERROR, `Recv failure: Connection reset by peer${reason(err)}`, err);
+  if (!ended) {
+    const what = code === 'ETIMEDOUT' ? 'Connection timed out' : 'Connection reset by peer';
+    return new CurlError(EXIT.RECV_ERROR, `Recv failure: ${what}${reason(err)}`, err);
+  }
   if (!received) return new CurlError(EXIT.GOT_NOTHING, 'Empty reply from server', err);
   if (received.expected < 0)
     return new CurlError(EXIT.PARTIAL_FILE, 'transfer closed with outstanding read data remaining', err);

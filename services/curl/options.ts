@@ -33,6 +33,12 @@ export interface Config {
   maxTimeMs: number;
   /** --connect-timeout, milliseconds. curl's own default is five minutes. */
   connectTimeoutMs: number;
+  /** --no-keepalive: false. */
+  keepAlive: boolean;
+  /** --keepalive-time: idle time before the first probe and time between probes, milliseconds. */
+  keepAliveMs: number;
+  /** --keepalive-cnt: probes without an answer. */
+  keepAliveCount: number;
   /** --retry: further attempts. */
   retries: number;
   /** --retry-delay, milliseconds; 0 = 1 s, then twice as long each time. */
@@ -56,6 +62,9 @@ interface Row {
 }
 
 const CONNECT_TIMEOUT_MS = 300_000;
+/** curl's own. */
+const KEEPALIVE_MS = 60_000;
+const KEEPALIVE_COUNT = 9;
 /** What a timer of Node can wait at most, 24 days: it would take more for nothing. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
@@ -74,6 +83,9 @@ export function defaultConfig(version: string): Config {
     writeOut: '',
     maxTimeMs: 0,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    keepAliveMs: KEEPALIVE_MS,
+    keepAliveCount: KEEPALIVE_COUNT,
     retries: 0,
     retryDelayMs: 0,
     retryConnRefused: false,
@@ -121,6 +133,19 @@ export const OPTIONS: readonly Row[] = [
     apply: (c, _v, on) => (c.include = on),
   },
   { long: 'show-headers', help: 'Same as --include', apply: (c, _v, on) => (c.include = on) },
+  { long: 'keepalive', help: 'TCP keepalive on the connection', apply: (c, _v, on) => (c.keepAlive = on) },
+  {
+    long: 'keepalive-cnt',
+    value: '<integer>',
+    help: 'Maximum number of keepalive probes',
+    apply: (c, v) => (c.keepAliveCount = count('--keepalive-cnt', v) || KEEPALIVE_COUNT),
+  },
+  {
+    long: 'keepalive-time',
+    value: '<seconds>',
+    help: 'Interval time for keepalive probes',
+    apply: (c, v) => (c.keepAliveMs = count('--keepalive-time', v) * 1000 || KEEPALIVE_MS),
+  },
   { short: 'L', long: 'location', help: 'Follow redirects', apply: (c, _v, on) => (c.followRedirects = on) },
   {
     long: 'max-redirs',

@@ -74,6 +74,11 @@ export function newInfo(url: string): TransferInfo {
   };
 }
 
+/** lwIP's sockets take all of it, Node's the first two. */
+interface ProbedSocket {
+  setKeepAlive(on: boolean, idleMs: number, intervalMs: number, count: number): unknown;
+}
+
 const MAX_HEADER_BYTES = 300 * 1024;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
@@ -220,6 +225,9 @@ export class Transfer {
 
   #onConnected(socket: Socket, host: string, request: http.ClientRequest): void {
     const { info } = this;
+    const { keepAlive, keepAliveMs, keepAliveCount } = this.#config;
+    // Each time: an agent has settings of its own for a connection that it keeps.
+    (socket as ProbedSocket).setKeepAlive(keepAlive, keepAliveMs, keepAliveMs, keepAliveCount);
     info.times.connect ||= this.#elapsed();
     info.times.pretransfer = this.#elapsed();
     info.remoteIp = socket.remoteAddress ?? '';
@@ -276,7 +284,8 @@ export class Transfer {
     } catch (err) {
       if (err instanceof CurlError) throw err;
       if (signal.aborted) throw signal.reason;
-      throw responseFailure(err, info);
+      // Of a connection that broke Node says only that the response was aborted.
+      throw responseFailure(response.socket.errored ?? err, info);
     } finally {
       signal.removeEventListener('abort', onAbort);
     }

@@ -89,6 +89,21 @@ describe('Netif.rxLost()', () => {
   });
 });
 
+describe('Socket.setKeepAlive()', () => {
+  it('probes after the idle time, as often and as many times as it is told, and gives up', async () => {
+    socket.setKeepAlive(true, 2000, 1000, 3);
+    host.netif.tap = () => true;
+    const failed = event<Error>(socket, 'error');
+    const { ffi } = host.stack;
+    // Two ticks of 250 ms count as one of 500 ms. The stack's own timer may tick meanwhile, too.
+    const frames = Array.from({ length: 24 }, () => sent(() => ffi.tcp_tmr())).flat();
+    // The last one is the RST.
+    expect(frames).toEqual([BARE, BARE, BARE, BARE]);
+    host.stack.settle();
+    expect(await failed).toMatchObject({ code: 'ETIMEDOUT' });
+  });
+});
+
 describe('Netif.txRoom()', () => {
   it('sends what had no room, of a program that has closed since, too', () => {
     vi.spyOn(host.slirp, 'txSlot').mockReturnValue(-1);

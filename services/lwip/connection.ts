@@ -23,6 +23,9 @@ import type { Callee, Dirty, Stack } from './stack.ts';
 /** Eight segments: an eighth of the window, so that the peer never waits for an acknowledgement. */
 const ACK_BYTES = 8 * 1460;
 const MAX_U16 = 0xffff;
+const MAX_KEEP_MS = 2 ** 31 - 1;
+/** As Linux. */
+const MAX_KEEP_COUNT = 127;
 
 /** What a connection tells its socket; always from `Stack.settle`, never below lwIP. */
 export interface ConnectionEvents {
@@ -35,6 +38,13 @@ export interface ConnectionEvents {
   writable(): void;
   /** The connection is gone; an `err_t`. */
   failed(err: number): void;
+}
+
+/** Of a keep-alive; absent or 0: as before. */
+export interface KeepAliveTimes {
+  readonly idleMs?: number;
+  readonly intervalMs?: number;
+  readonly count?: number;
 }
 
 export class Connection implements Callee, Dirty {
@@ -326,12 +336,22 @@ export class Connection implements Callee, Dirty {
     this.#setFlags(on ? flags | TF.NODELAY : flags & ~TF.NODELAY);
   }
 
-  /** `idleMs` 0 keeps lwIP's two hours. lwIP then probes every 75 s, 9 times. */
-  setKeepAlive(on: boolean, idleMs: number): void {
+  /**
+   * After `idleMs` without a segment the peer is probed, `count` times every `intervalMs` while it does not answer; 0 keeps
+   * what was set before, at first lwIP's two hours, 75 s and 9 times.
+   */
+  setKeepAlive(on: boolean, { idleMs = 0, intervalMs = 0, count = 0 }: KeepAliveTimes): void {
     if (this.#pcb === 0) return;
+    // lwIP adds all of it up in 32 bits.
+    const set = (at: number, value: number, most: number): void => {
+      if (value > 0) this.#view.setUint32(at, Math.min(value, most), true);
+    };
+    set(TCP_PCB.KEEP_IDLE, idleMs, MAX_KEEP_MS);
+    set(TCP_PCB.KEEP_CNT, count, MAX_KEEP_COUNT);
+    const probes = this.#view.getUint32(TCP_PCB.KEEP_CNT, true);
+    set(TCP_PCB.KEEP_INTVL, intervalMs, Math.floor(MAX_KEEP_MS / probes));
     const options = this.#view.getUint8(TCP_PCB.SO_OPTIONS);
     this.#view.setUint8(TCP_PCB.SO_OPTIONS, on ? options | SOF_KEEPALIVE : options & ~SOF_KEEPALIVE);
-    if (idleMs > 0) this.#view.setUint32(TCP_PCB.KEEP_IDLE, idleMs, true);
   }
 
   #setFlags(flags: number): void {

@@ -5,7 +5,7 @@
  * one window (64 KiB) waits here; a write is done when lwIP has copied all of it, as with a kernel socket.
  */
 import { Duplex } from 'node:stream';
-import { Connection, type ConnectionEvents } from './connection.ts';
+import { Connection, type ConnectionEvents, type KeepAliveTimes } from './connection.ts';
 import { type ConnectOptions, Connector, type SocketHost } from './connector.ts';
 import { codeOf, ERR, endpointText, NetError, type NetErrorCode } from './errors.ts';
 
@@ -36,7 +36,7 @@ export class Socket extends Duplex {
   #timeoutMs = 0;
   #idle: NodeJS.Timeout | undefined;
   #noDelay = false;
-  #keepAlive: { on: boolean; delayMs: number } | undefined;
+  #keepAlive: { on: boolean; times: KeepAliveTimes } | undefined;
   #referenced = true;
   #refHeld = false;
   #ends: { local: string; localPort: number; remote: string; remotePort: number } | undefined;
@@ -116,7 +116,7 @@ export class Socket extends Duplex {
     this.#connection = connection;
     this.#ends = connection.endpoints;
     connection.setNoDelay(this.#noDelay);
-    if (this.#keepAlive) connection.setKeepAlive(this.#keepAlive.on, this.#keepAlive.delayMs);
+    if (this.#keepAlive) connection.setKeepAlive(this.#keepAlive.on, this.#keepAlive.times);
     this.#touch();
     this.emit('connect');
     this.emit('ready');
@@ -309,9 +309,11 @@ export class Socket extends Duplex {
     return this;
   }
 
-  setKeepAlive(on = false, initialDelayMs = 0): this {
-    this.#keepAlive = { on, delayMs: initialDelayMs };
-    this.#connection?.setKeepAlive(on, initialDelayMs);
+  /** As Node's; with the time between probes and how many may go without an answer. 0: as before, or lwIP's own. */
+  setKeepAlive(on = false, initialDelayMs = 0, intervalMs = 0, count = 0): this {
+    const times = { idleMs: initialDelayMs, intervalMs, count };
+    this.#keepAlive = { on, times };
+    this.#connection?.setKeepAlive(on, times);
     return this;
   }
 
