@@ -75,6 +75,7 @@ export const TCP_PCB = {
   LOCAL_PORT: 78,
   REMOTE_PORT: 80,
   FLAGS: 82,
+  RCV_NXT: 92,
   RCV_WND: 96,
   MSS: 110,
   RTO: 124,

@@ -238,6 +238,7 @@ export class Netif implements StackNetif, FrameSink {
     }
     this.counters.rxFrames++;
     this.counters.rxBytes += length;
+    this.#stack.timeWait.makeWay(offset, length);
     const p =
       this.#held < this.#heldLimit ? this.#wrap(index, offset, length) : this.#copy(index, offset, length);
     if (p !== 0 && ffi.ethernet_input(p, this.address) !== ERR.OK) ffi.pbuf_free(p);

@@ -52,6 +52,26 @@ describe('Server', () => {
     expect(server.listening).toBe(false);
   });
 
+  it('accepts a client that comes again from the port of a connection that it has closed first', async () => {
+    const server = new Server(host, {}, (socket: Socket) => socket.resume().end('bye')).listen({
+      port: 8083,
+    });
+    await event(server, 'listening');
+    const port = await freePort();
+    host.slirp.forward(port, 8083);
+    const localPort = await freePort();
+    for (let n = 0; n < 3; n++) {
+      const gone = event<Socket>(server, 'connection').then((socket) => event(socket, 'close'));
+      let got = '';
+      for await (const chunk of net.connect({ port, localPort, host: '127.0.0.1' })) got += chunk;
+      expect([n, got]).toEqual([n, 'bye']);
+      await gone;
+      // The last acknowledgement is still to reach the user network.
+      await new Promise(setImmediate);
+    }
+    server.close();
+  });
+
   it('refuses a port in use and bad arguments', async () => {
     const first = new Server(host).listen(8081);
     await event(first, 'listening');

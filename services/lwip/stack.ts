@@ -15,6 +15,7 @@ import { type Ffi, loadLwip } from './ffi.ts';
 import { collectRarely } from './garbage.ts';
 import { IP_ADDR, PBUF } from './layout.ts';
 import { selfTest } from './self_test.ts';
+import { TimeWait } from './time_wait.ts';
 import { StackTimers } from './timers.ts';
 
 /** Memory whose native address is known and from which pieces can be taken: the Arena of #common/shm. */
@@ -81,6 +82,7 @@ export class Stack {
   readonly ffi: Ffi;
   readonly memory: NativeMemory;
   readonly timers: StackTimers;
+  readonly timeWait: TimeWait;
   /** All of `memory` as a Node buffer: `copy` from it is the cheapest way out. */
   readonly bytes: Buffer;
   readonly scratch: Scratch;
@@ -134,6 +136,7 @@ export class Stack {
     this.#randomizeSequence();
     this.callbacks = this.#registerCallbacks();
     this.#pcbs = new ActivePcbs(this.ffi, memory, this.scratch.stage);
+    this.timeWait = new TimeWait(this.ffi, memory, this.scratch.stage);
     this.timers = new StackTimers(this.ffi, () => this.settle());
   }
 
