@@ -31,10 +31,12 @@ import {
 import { Factory, Meta, SwitchStatistics } from '../../proto/gen/services.js';
 import { factoryHandlers } from './factory.ts';
 import { formatMac } from './mac_address.ts';
+import { keyHi } from './mac_table.ts';
 import { PORT_STATISTICS, STATISTICS } from './statistics.ts';
 import { StatisticsReaders } from './statistics_reader.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
+import { VLAN_NATIVE } from './vlan.ts';
 
 const ENTRIES = 64;
 const RINGS = 2 * queueBytes(ENTRIES);
@@ -107,6 +109,35 @@ describe('Switch with clients in shared memory', () => {
       await expect.poll(() => a.received.length, { interval: 0 }).toBe(n + 1);
     }
     expect(a.received.at(-1)).toEqual(ethernet(0, 1, { seed: 99 }));
+  });
+
+  it('looks again after a NIC that was full, which says nothing when it has room', async () => {
+    await serve();
+    const guest = task('a');
+    let room = false;
+    const delivered: number[] = [];
+    const port = lan.createNicPort();
+    lan.identifyNic(port, 'e1000', Uint8Array.of(2, 0, 0, 0, 0, 9));
+    lan.connectNic(port.number, () => ({
+      handle: () => 0,
+      deliver: (frame) => {
+        delivered.push(frame.length);
+        return frame.length;
+      },
+      hasRoom: () => room,
+      publish: () => false,
+      interrupt: () => {},
+      enableNotifications: () => false,
+      disableNotifications: () => {},
+    }));
+    // The NIC's address is known as that of a station behind it.
+    lan.forwarder.macs.learn(9 << 24, keyHi(2, VLAN_NATIVE), port.number);
+    const client = await NetClient.open(guest, await create(guest));
+    for (const length of [60, 61, 62]) client.send(ethernet(9, 1, { length }));
+    await expect.poll(() => lan.queues(1)?.tx.available()).toBe(3);
+    expect(delivered).toEqual([]);
+    room = true;
+    await expect.poll(() => delivered).toEqual([60, 61, 62]);
   });
 
   it('gives a client that asks for no more what the original gives it', async () => {

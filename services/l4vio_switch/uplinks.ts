@@ -11,7 +11,7 @@ import { FRAME_TSO } from '#common/vnet/offload';
 import type { SourceFrame } from '#common/vnet/source_frame';
 
 /** Longer than a driver on a busy machine waits for its turn. */
-export const PATIENCE_MS = 500;
+export const PATIENCE_MS = 1000;
 /** `#fullSince` of a port that had room when we looked last. */
 const NEVER = -1;
 
