@@ -95,6 +95,11 @@ export class DeviceQueue {
     return (this.#known - this.#seen) & 0xffff;
   }
 
+  /** True when at least so many chains wait for `pop`; looks only when those known are fewer. Throws as `available`. */
+  holds(count: number): boolean {
+    return ((this.#known - this.#seen) & 0xffff) >= count || this.available() >= count;
+  }
+
   /** True when chains seem to wait for `pop`. Checks nothing: that is `pop`'s work. */
   get hasAvailable(): boolean {
     return Atomics.load(this.#u16, this.#availIdx) !== this.#seen;

@@ -194,7 +194,7 @@ export class VirtioPort implements Endpoint {
     // Without a driver there is nothing to wait for.
     if (rx === undefined) return true;
     try {
-      return rx.available() >= Math.min(frames, Math.ceil(rx.size / 2));
+      return rx.holds(Math.min(frames, rx.size >>> 1 || 1));
     } catch (err) {
       this.#fail(err);
       return true;
