@@ -19,12 +19,13 @@ import { type Features, hasFeature, NET_F_STATUS } from '#common/virtio/features
 import type { Endpoint } from '#common/vnet/endpoint';
 import { netConfig } from '#common/vnet/net_config';
 import { missingFeature, portFeatures } from '#common/vnet/offload';
-import { PortSet } from '#common/vnet/port_set';
 import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES, VirtioPort } from '#common/vnet/virtio_port';
 import type { PortSpec } from './factory_args.ts';
 import { Forwarder } from './forward.ts';
+import { HeldPorts } from './held_ports.ts';
 import type { StormLimit } from './limits.ts';
+import { LinkStates } from './link_states.ts';
 import type { Log } from './log.ts';
 import { formatMac } from './mac_address.ts';
 import { MacTable } from './mac_table.ts';
@@ -36,8 +37,6 @@ import { Tunnels } from './vxlan/tunnels.ts';
 
 const RX = 0;
 const TX = 1;
-/** How soon a port is looked at again whose frame had to wait for a NIC. */
-const RETRY_MS = 1;
 /** Dataspaces that a NIC's driver may register: its rings and its packet buffers, with room to grow. */
 const NIC_DS_MAX = 16;
 
@@ -73,13 +72,9 @@ export class Switch {
   readonly #servers = new Map<number, DeviceServer>();
   /** What takes the object of a client's port away. */
   readonly #destroyers = new Map<number, () => void>();
-  /** Ports whose link the user has taken down, and ports of NICs that have none. */
-  readonly #takenDown = new Set<number>();
-  readonly #noCarrier = new Set<number>();
+  readonly #links = new LinkStates();
   readonly #tunnels: Tunnels;
-  /** Ports whose next frame waits for a NIC. */
-  readonly #waiting: PortSet;
-  #retryTimer: NodeJS.Timeout | undefined;
+  readonly #held: HeldPorts;
   readonly #removalListeners = new Set<(port: number) => void>();
 
   constructor(env: SwitchEnv, options: SwitchOptions) {
@@ -87,11 +82,18 @@ export class Switch {
     this.#options = options;
     this.ports = new PortList({ ...options, maxPorts: options.ports });
     const macs = new MacTable(undefined, options.macAge);
-    this.forwarder = new Forwarder(options.ports, options.log, { macs, onHeld: (port) => this.#retry(port) });
-    this.#waiting = new PortSet(options.ports);
+    this.forwarder = new Forwarder(options.ports, options.log, {
+      macs,
+      onHeld: (port) => this.#held.add(port),
+    });
     this.#scheduler = new Scheduler(this.forwarder);
     this.#pump = new Pump(this.#scheduler);
     this.#tunnels = new Tunnels(env.arena, this.forwarder, options.log, (number) => this.activate(number));
+    this.#held = new HeldPorts(
+      options.ports,
+      (port) => this.#scheduler.activate(port),
+      () => this.#pump.kick(),
+    );
     this.#losses = new LossWatch(env.arena, () => this.#servers.values());
     this.#scratch = env.arena.mapPrivate((options.ports + 1) * SCRATCH_BYTES);
   }
@@ -103,7 +105,7 @@ export class Switch {
   /** Stops all traffic and gives all memory of the ports back. */
   close(): void {
     this.#pump.stop();
-    clearTimeout(this.#retryTimer);
+    this.#held.close();
     for (const { number } of this.ports.all()) this.removePort(number);
   }
 
@@ -179,8 +181,7 @@ export class Switch {
         code: 'VSWITCH_NO_SUCH_PORT',
       });
     }
-    if (up) this.#takenDown.delete(number);
-    else this.#takenDown.add(number);
+    this.#links.set(number, up);
     this.#keepers.get(number)?.();
     this.#updateLink(port);
   }
@@ -189,14 +190,13 @@ export class Switch {
   setCarrier(number: number, up: boolean): void {
     const port = this.ports.get(number);
     if (!port) return;
-    if (up) this.#noCarrier.delete(number);
-    else this.#noCarrier.add(number);
+    this.#links.setCarrier(number, up);
     this.#updateLink(port);
   }
 
   /** Has the NIC behind the port no link? */
   lacksCarrier(number: number): boolean {
-    return this.#noCarrier.has(number);
+    return this.#links.lacksCarrier(number);
   }
 
   /** Serves a NIC's port to its driver, who is to get the bindings. */
@@ -222,26 +222,12 @@ export class Switch {
     this.#pump.kick();
   }
 
-  /** A NIC has no interrupt for a free descriptor, nor is one asked for here: who waits looks again and again. */
-  #retry(number: number): void {
-    this.#waiting.add(number);
-    this.#retryTimer ??= setTimeout(this.#retryNow, RETRY_MS);
-  }
-
-  readonly #retryNow = (): void => {
-    this.#retryTimer = undefined;
-    for (let n = 0; n < this.#waiting.size; n++) this.#scheduler.activate(this.#waiting.at(n));
-    this.#waiting.clear();
-    this.#pump.kick();
-  };
-
   /** Takes a port away: addresses are forgotten, the number is free again. */
   removePort(number: number): void {
     const port = this.ports.get(number);
     if (!port) return;
     this.#disconnect(number);
-    this.#takenDown.delete(number);
-    this.#noCarrier.delete(number);
+    this.#links.forget(number);
     for (const tell of this.#removalListeners) tell(number);
     this.forwarder.forget(number);
     this.#destroyers.delete(number);
@@ -283,7 +269,7 @@ export class Switch {
     this.#options.log.info('port', `Created port '${port.name}' (${port.number}), MAC ${mac}`);
     let { holders = [] } = options;
     const keep = (): void => {
-      memo?.save(capability.object, { ...port, down: this.#takenDown.has(port.number) }, holders);
+      memo?.save(capability.object, { ...port, down: this.#links.isTakenDown(port.number) }, holders);
     };
     const capability = gate.export(bindings, {
       ...options,
@@ -347,7 +333,7 @@ export class Switch {
 
   #updateLink(port: Port): void {
     const { number, name } = port;
-    const up = !this.#takenDown.has(number) && !this.#noCarrier.has(number);
+    const up = this.#links.isUp(number);
     if (this.forwarder.linkUp(number) === up) return;
     this.forwarder.setLink(number, up);
     if (!up) this.#tunnels.forget(number);
@@ -375,7 +361,7 @@ export class Switch {
 
   #disconnect(number: number): void {
     this.#scheduler.forget(number);
-    this.#waiting.remove(number);
+    this.#held.remove(number);
     this.forwarder.disconnect(number);
     this.#servers.get(number)?.close();
     this.#servers.delete(number);
