@@ -5,7 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { L4Error, toL4Error } from '#common/ipc/errors';
 import type { LuaValue } from './engine/marshal.ts';
-import type { NamedCapabilities, Script } from './script.ts';
+import type { NamedCapabilities } from './named_capabilities.ts';
+import type { Script } from './script.ts';
 import type { Task } from './task.ts';
 
 const TRY_AGAIN_MS = 50;

@@ -1,6 +1,6 @@
 /**
  * The factories that ned serves: `L4.Env.mem_alloc` (Moe's root factory on L4Re) and what a script makes of
- * it with a quota (l4re-facts.md 1.5). Channels are made by script.ts, as their server ends never travel.
+ * it with a quota (l4re-facts.md 1.5). Channels are made by script_creation.ts, as their server ends never travel.
  */
 import type { Capability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';

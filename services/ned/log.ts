@@ -156,6 +156,11 @@ export class OwnLog {
     void this.write('stdout', `${text}\n`);
   }
 
+  /** One line about something that is left out or has no effect. */
+  warn(text: string): void {
+    this.complain(`Warning: ${text}`);
+  }
+
   /** One line of ned itself that reports a problem. */
   complain(text: string): void {
     void this.write('stderr', `${text}\n`);

@@ -94,7 +94,7 @@ export class Ned {
       task: env.task,
       nameOf: (gate) => this.#channels.describe(gate),
       onServing: (gate, serving) => env.health?.serving(gate, serving),
-      // A script's own waiting is reported with its line by script.ts.
+      // A script's own waiting is reported with its line by script_capabilities.ts.
       onWaiting: (text) => {
         if (!text.startsWith('Meta.')) this.#log.say(`Ned: ${text}`);
       },
@@ -286,7 +286,7 @@ export class Ned {
       const why = task
         ? `as another task, which has started '${name}', decides itself`
         : `as the script has started no task of that name so far; its tasks: ${this.#tasks.all.map((other) => other.name).join(', ') || 'none'}`;
-      this.#log.complain(`Warning: --restart ${name} has no effect ${why}`);
+      this.#log.warn(`--restart ${name} has no effect ${why}`);
     }
   }
 

@@ -4,7 +4,7 @@
  * An object that a script created is held by ned's task from its creation; when the last of ned's own
  * references goes, its server is told. Tasks that were given the object hold it themselves by then.
  */
-import type { Capability } from '#common/ipc/capability';
+import { type Capability, narrow, RIGHTS_ALL } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import type { Ipc } from '#common/ipc/ipc';
 import { Meta } from '../../proto/gen/services.js';
@@ -14,6 +14,10 @@ const META_DEADLINE_MS = 2000;
 
 /** Names one object of one gate, whatever the rights. */
 export const keyOf = ({ gate, object }: Pick<Capability, 'gate' | 'object'>): string => `${gate}/${object}`;
+
+/** True for two capabilities of one object, whatever their rights. */
+export const sameObject = (a: Capability, b: Capability | undefined): boolean =>
+  b !== undefined && a.gate === b.gate && a.object === b.object;
 
 export class References {
   readonly #ipc: Ipc;
@@ -69,8 +73,19 @@ export class References {
     if (cap.object !== 0) await this.#ipc.client(Meta, cap).hold({ task }, { deadlineMs: META_DEADLINE_MS });
   }
 
-  /** The number by which Lua knows a capability that has been adopted or acquired. */
-  handleFor(cap: Capability): number {
+  /** The number by which Lua knows a capability of an object that ned holds already. */
+  handleByAdopting(cap: Capability): number {
+    this.adopt(cap);
+    return this.#handleFor(cap);
+  }
+
+  /** The same for any object. Throws L4Error when its server does not take ned as a holder. */
+  async handleByAcquiring(cap: Capability): Promise<number> {
+    await this.acquire(cap);
+    return this.#handleFor(cap);
+  }
+
+  #handleFor(cap: Capability): number {
     const handle = this.#next++;
     this.#handles.set(handle, cap);
     return handle;
@@ -81,6 +96,11 @@ export class References {
     const cap = this.#handles.get(handle);
     if (!cap) throw new L4Error('EINVAL', `Cannot use capability ${handle} as there is none of that number`);
     return cap;
+  }
+
+  /** The capability of a handle, with no more than these rights. Throws L4Error EINVAL. */
+  narrowed(handle: number, rights: number): Capability {
+    return narrow(this.get(handle), rights & RIGHTS_ALL);
   }
 
   /** Lua has collected its last reference. */

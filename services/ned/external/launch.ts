@@ -1,5 +1,5 @@
 /** A launch: what `ld:start` has recorded under a name, and the tasks that were made of it. */
-import type { NamedCapabilities } from '../script.ts';
+import type { NamedCapabilities } from '../named_capabilities.ts';
 import type { Task, TaskRequest } from '../task.ts';
 import type { Instance } from './instance.ts';
 

@@ -15,8 +15,7 @@ beforeEach(() => {
   handles = [];
   const references = {
     get: (handle: number) => handles[handle] as Capability,
-    adopt: () => {},
-    handleFor: (cap: Capability) => handles.push(cap) - 1,
+    handleByAdopting: (cap: Capability) => handles.push(cap) - 1,
   } as unknown as References;
   rehearsal = new Rehearsal({ channels, references, newObject: () => OTHER });
 });

@@ -71,9 +71,7 @@ export class Rehearsal {
   }
 
   #newObject(): LuaValue {
-    const object = this.#context.newObject();
-    this.#context.references.adopt(object);
-    return this.#context.references.handleFor(object);
+    return this.#context.references.handleByAdopting(this.#context.newObject());
   }
 
   #lookAt(task: LuaValue): number {
