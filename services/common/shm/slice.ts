@@ -1,8 +1,8 @@
 /**
  * How long the kernel lets a data plane run at a time when others want its core.
  *
- * Peers in a chain of processes wait for each other, so they give up the core often. Since Linux 6.18 a process that
- * yields is charged for the whole slice it gave up (sched_yield, EEVDF): with the usual 2.8 ms, one CPU-bound program
+ * Peers in a chain of processes wait for each other, so they give up the core often. In recent kernels (6.18, and stable ones
+ * with commit 79104becf42b) a process that yields is charged for the whole slice it gave up (sched_yield, EEVDF): with the usual 2.8 ms, one CPU-bound program
  * beside the lab leaves its pumps next to nothing. With the shortest slice the charge is 0.1 ms, and a pump that a
  * doorbell wakes runs at once. Measured in test/bench/README.md, "Beside other programs".
  */
