@@ -12,13 +12,22 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { processesOf, processStart, processUsage } from './processes.ts';
 import { createLab, runningLabs } from './registry.ts';
 import { runBase } from './run_base.ts';
 
 const CAP = { gate: '0'.repeat(32), proof: '' };
 const create = (command = 'x.cfg') => createLab({ command: [command], lab: CAP, control: CAP });
+/** A lab that was started at that time, in milliseconds since the Unix epoch. */
+function createAt(time: number, command?: string) {
+  vi.useFakeTimers({ now: time, toFake: ['Date'] });
+  try {
+    return create(command);
+  } finally {
+    vi.useRealTimers();
+  }
+}
 
 let base: string;
 let former: string | undefined;
@@ -35,12 +44,22 @@ afterEach(() => {
 
 describe('runningLabs()', () => {
   it('lists labs oldest first, as long as their launcher lives', () => {
-    const [a, b] = [create('a.cfg'), create('b.cfg')];
-    expect(runningLabs().map(({ command }) => command)).toEqual([['a.cfg'], ['b.cfg']]);
-    a.release();
-    expect(runningLabs().map(({ id }) => id)).toEqual([b.record.id]);
-    b.release();
+    // Eight: their names are random, and so is the order in which the directory lists them.
+    const commands = Array.from({ length: 8 }, (_, i) => `${i}.cfg`);
+    const labs = commands.map((command, i) => createAt(1_000 + i, command));
+    expect(runningLabs().map(({ command }) => command)).toEqual(commands.map((command) => [command]));
+    labs[0]?.release();
+    expect(runningLabs().map(({ command }) => command)).toEqual(
+      commands.slice(1).map((command) => [command]),
+    );
+    for (const lab of labs.slice(1)) lab.release();
     expect(readdirSync(base)).toEqual([]);
+  });
+
+  it('lists labs of one millisecond in the order of their ids', () => {
+    const labs = Array.from({ length: 8 }, () => createAt(1_000));
+    expect(runningLabs().map(({ id }) => id)).toEqual(labs.map(({ record }) => record.id).sort());
+    for (const lab of labs) lab.release();
   });
 
   it('cleans a lab whose launcher is gone: its processes and its files', async () => {

@@ -186,7 +186,7 @@ export function removeLab(record: LabRecord): void {
   rmSync(record.dir, { recursive: true, force: true });
 }
 
-/** All labs that are in use, oldest first. Leftovers of dead ones are cleaned on the way. */
+/** All labs that are in use, oldest first (those of one millisecond by their ids). Leftovers of dead ones are cleaned on the way. */
 export function runningLabs(onCleaned: (dir: string, killed: number) => void = () => {}): LabRecord[] {
   const base = runBase();
   const labs: LabRecord[] = [];
@@ -201,7 +201,7 @@ export function runningLabs(onCleaned: (dir: string, killed: number) => void = (
       if (killed !== undefined) onCleaned(dir, killed);
     }
   }
-  return labs.sort((a, b) => a.started - b.started);
+  return labs.sort((a, b) => a.started - b.started || (a.id < b.id ? -1 : 1));
 }
 
 /** The lab in that directory, wherever it is; undefined: none is running there. */
