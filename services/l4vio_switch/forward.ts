@@ -176,7 +176,7 @@ export class Forwarder extends Fabric {
   /** Forwards one frame that came in at port `from`. */
   forward(from: number, frame: SourceFrame): void {
     const features = this.#ingress[from] as number;
-    if ((features & WAITS) !== 0 && this.#uplinks.anyFull(frame) && this.#mustWait(from, frame, features)) {
+    if ((features & WAITS) !== 0 && this.#uplinks.mayWait(frame) && this.#mustWait(from, frame, features)) {
       this.hold();
       this.#onHeld(from);
       return;
@@ -216,10 +216,12 @@ export class Forwarder extends Fabric {
 
   /** Nothing is done for a frame that waits: it comes again. */
   #mustWait(from: number, frame: SourceFrame, features: number): boolean {
-    if (frame.multicast || (features & DOWN) !== 0 || !this.#admits(from, frame)) return false;
-    const vlan = frame.tagged ? frame.vlan : (this.vlans.value[from] as number);
-    const to = this.macs.lookup(frame.dstLo, keyHi(frame.dstHi, vlan));
-    return to !== NOBODY && this.linkUp(to) && this.#uplinks.waitsFor(to, frame);
+    let to = NOBODY;
+    if (!frame.multicast && (features & DOWN) === 0 && this.#admits(from, frame)) {
+      const vlan = frame.tagged ? frame.vlan : (this.vlans.value[from] as number);
+      to = this.macs.lookup(frame.dstLo, keyHi(frame.dstHi, vlan));
+    }
+    return this.#uplinks.waits(from, to !== NOBODY && this.linkUp(to) ? to : NOBODY, frame);
   }
 
   /** Why a frame is not taken from a port with features, or ACCEPTED; `reason`: what its VLAN says. */

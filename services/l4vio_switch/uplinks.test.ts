@@ -9,6 +9,8 @@ import { PATIENCE_MS } from './uplinks.ts';
 
 const NIC = 0;
 const GUEST = 1;
+/** Frames that each has sent before. */
+const GREETING = 1;
 
 interface Bed {
   readonly lab: MockSwitch;
@@ -102,6 +104,84 @@ describe('frames of a guest for a NIC that is full', () => {
     guest.send(ethernet(NIC, GUEST));
     lab.run(guest);
     expect(guest.tx.take()).toBeDefined();
+  });
+});
+
+describe('several guests that wait for one NIC', () => {
+  /** How many of the frames that the NIC got came from each guest, with so few buffers at a time. */
+  function share({ lab, nic, guest, other, time }: Bed, rounds: number, buffers: number): [number, number] {
+    const from = [0, 0] as [number, number];
+    for (let round = 0; round < rounds; round++) {
+      for (let n = 0; n < buffers; n++) nic.give();
+      time.ms += 1;
+      lab.run(guest, other);
+      for (const frame of nic.received()) from[frame[12 + 11] === GUEST ? 0 : 1] += 1;
+    }
+    return from;
+  }
+
+  it('take turns, whoever is looked at first', () => {
+    const all = bed();
+    for (let n = 0; n < 100; n++) {
+      all.guest.send(ethernet(NIC, GUEST));
+      all.other.send(ethernet(NIC, 2));
+    }
+    share(all, 1, 0);
+    expect(share(all, 20, 5)).toEqual([50, 50]);
+  });
+
+  it('are not passed over because their frames are larger', () => {
+    const all = bed([NET_F_CSUM, NET_F_HOST_TSO4]);
+    const large = withPartialChecksum(tcpFrame({ payload: 6 * 1000 }));
+    large.set(ethernet(NIC, GUEST).subarray(0, 12));
+    for (let n = 0; n < 10; n++) all.guest.send(large, [], tsoHeader(large, 1000));
+    for (let n = 0; n < 100; n++) all.other.send(ethernet(NIC, 2));
+    // Six segments in turn with one frame.
+    expect(share(all, 10, 7)).toEqual([60, 10]);
+  });
+
+  it('do not wait for one that has gone, or has nothing more to send', () => {
+    const all = bed();
+    const { lab, guest, other } = all;
+    guest.send(ethernet(NIC, GUEST));
+    other.send(ethernet(NIC, 2));
+    lab.run(guest, other);
+    guest.port.stop();
+    expect(share(all, 1, 1)).toEqual([0, 0]);
+    expect(share(all, 20, 0)).toEqual([0, 1]);
+    other.send(ethernet(NIC, 2));
+    expect(share(all, 1, 1)).toEqual([0, 1]);
+  });
+
+  it('do not wait for one whose port is taken away', () => {
+    const all = bed();
+    const { lab, guest, other } = all;
+    guest.send(ethernet(NIC, GUEST));
+    other.send(ethernet(NIC, 2));
+    lab.run(guest, other);
+    lab.forwarder.disconnect(GUEST);
+    expect(share(all, 1, 1)).toEqual([0, 1]);
+  });
+
+  it('wait no longer than one of them would when the NIC has room, but too little for the first', () => {
+    const all = bed([NET_F_CSUM, NET_F_HOST_TSO4]);
+    const { lab, nic, guest, other, time } = all;
+    const large = withPartialChecksum(tcpFrame({ payload: 6 * 1000 }));
+    large.set(ethernet(NIC, GUEST).subarray(0, 12));
+    nic.give();
+    guest.send(large, [], tsoHeader(large, 1000));
+    for (let n = 0; n < 3; n++) other.send(ethernet(NIC, 2));
+    for (; time.ms < 1000 + PATIENCE_MS; time.ms += 1) {
+      lab.run(guest, other);
+      expect(nic.received()).toEqual([]);
+    }
+    lab.run(guest, other);
+    // The only buffer goes to one of them; everything else is lost, and nothing waits any more.
+    expect(nic.received()).toHaveLength(1);
+    expect(guest.tx.usedIdx - GREETING + other.tx.usedIdx - GREETING).toBe(4);
+    other.send(ethernet(NIC, 2));
+    lab.run(other);
+    expect(other.tx.usedIdx - GREETING).toBe(4);
   });
 });
 
