@@ -106,7 +106,13 @@ describe('parseOptions()', () => {
     expect(() => parseOptions(args)).toThrow(message);
   });
 
-  it.each([[['-D', 'loud']], [['-D', 'nothing=warn']], [['operand']]])('says that it ignores %j', (args) => {
+  it.each([
+    [['-D', 'loud']],
+    [['-D', 'nothing=warn']],
+    [['-D', 'constructor']],
+    [['-D', 'core=toString']],
+    [['operand']],
+  ])('says that it ignores %j', (args) => {
     expect(parseOptions(args).warnings).toHaveLength(1);
   });
 });

@@ -255,7 +255,8 @@ function setLevel(levels: Record<Component, number>, text: string): string | und
   const [first, second] = text.split('=', 2) as [string, string?];
   const components =
     second === undefined ? COMPONENTS : COMPONENTS.filter((component) => component === first);
-  const level = LEVELS[(second ?? first) as LevelName];
+  const name = second ?? first;
+  const level = Object.hasOwn(LEVELS, name) ? LEVELS[name as LevelName] : undefined;
   if (level === undefined || components.length === 0) {
     return `Ignoring debug level '${text}' as it must be [component=]level with a component of ${COMPONENTS.join(', ')} and a level of ${Object.keys(LEVELS).join(', ')}`;
   }

@@ -1,7 +1,8 @@
 import { readdirSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DROP } from '#common/capture/drop_reasons';
 import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
+import { L4Error } from '#common/ipc/errors';
 import type { Gate } from '#common/ipc/gate';
 import { bind } from '#common/ipc/service';
 import { DriverClient } from '#common/l4virtio/driver_client';
@@ -34,7 +35,7 @@ import { formatMac } from './mac_address.ts';
 import { keyHi } from './mac_table.ts';
 import { PORT_STATISTICS, STATISTICS } from './statistics.ts';
 import { StatisticsReaders } from './statistics_reader.ts';
-import { Switch } from './switch.ts';
+import { Switch, type SwitchOptions } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
 import { VLAN_NATIVE } from './vlan.ts';
 
@@ -48,7 +49,11 @@ let lines: string[];
 let root: Capability;
 const tasks: TestTask[] = [];
 
-async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4, mtu?: number): Promise<void> {
+async function serve(
+  accepts?: (memory: SharedMemoryRef) => boolean,
+  ports = 4,
+  more: Partial<SwitchOptions> = {},
+): Promise<void> {
   const end = createGate();
   const list = listLog();
   lines = list.lines;
@@ -59,7 +64,7 @@ async function serve(accepts?: (memory: SharedMemoryRef) => boolean, ports = 4, 
     assignMacs: true,
     log: list.log,
     ...(accepts ? { accepts } : {}),
-    ...(mtu ? { mtu } : {}),
+    ...more,
   });
   gate.setRoot([
     bind(Factory, factoryHandlers(gate, lan, new StatisticsReaders(lan, server.memories), list.log)),
@@ -112,7 +117,8 @@ describe('Switch with clients in shared memory', () => {
   });
 
   it('looks again after a NIC that was full, which says nothing when it has room', async () => {
-    await serve();
+    // Nobody's patience ends.
+    await serve(undefined, 4, { clock: () => 0 });
     const guest = task('a');
     let room = false;
     const delivered: number[] = [];
@@ -150,7 +156,7 @@ describe('Switch with clients in shared memory', () => {
   });
 
   it('offers offloads, EVENT_IDX, STATUS, and MTU when there is one', async () => {
-    await serve(undefined, 4, 9000);
+    await serve(undefined, 4, { mtu: 9000 });
     const ta = task('a');
     const everything: Features = { lo: 0xffff_ffff, hi: 0 };
     for (const [texts, mtu] of [
@@ -299,6 +305,30 @@ describe('Switch with clients in shared memory', () => {
     expect(counters.inPackets[port.number]).toBe(0);
   });
 
+  it('leaves nothing of the port of a NIC whose driver finds no memory in its next life', async () => {
+    await serve();
+    const { counters } = lan.forwarder;
+    const gone: number[] = [];
+    lan.onRemoval((number) => gone.push(number));
+    const port = lan.createNicPort();
+    lan.serveNic(port);
+    counters.received(port.number, 60);
+    lan.setLink(port.number, false);
+    lan.setCarrier(port.number, false);
+    lan.silenceNic(port.number);
+    vi.spyOn(server.memories, 'create').mockImplementationOnce(() => {
+      throw new L4Error('ENOMEM', '/dev/shm is full');
+    });
+    expect(() => lan.serveNic(port)).toThrow('/dev/shm is full');
+    expect([gone, lan.ports.count, lan.lacksCarrier(port.number)]).toEqual([[port.number], 0, false]);
+    const next = lan.createNicPort();
+    expect([next.number, lan.forwarder.linkUp(next.number), counters.inPackets[next.number]]).toEqual([
+      port.number,
+      true,
+      0,
+    ]);
+  });
+
   it('stops a port whose driver breaks the ring; it can reset and go on, others never notice', async () => {
     await serve();
     const [ta, tb] = [task('a'), task('b')];
@@ -308,7 +338,7 @@ describe('Switch with clients in shared memory', () => {
     await expect.poll(() => a.resets).toBe(1);
     expect(lines.at(-1)).toMatch(/VSwitch: ERROR: Port 'bad': .*must lie inside one registered region/);
     b.send(ethernet(-1, 1));
-    await expect.poll(() => lan.forwarder.counters.rxPackets[1] ?? 0).toBe(0);
+    await expect.poll(() => lan.forwarder.counters.droppedFor(0, DROP.NOT_READY)).toBe(1);
     expect(b.resets).toBe(0);
     await a.driver.reset();
     expect(a.driver.status).toBe(3);

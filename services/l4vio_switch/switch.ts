@@ -56,6 +56,8 @@ export interface SwitchOptions extends Pick<Options, 'ports' | 'queueSize' | 'as
   readonly mtu?: number | undefined;
   /** Which dataspaces clients may register; default all. */
   readonly accepts?: (memory: SharedMemoryRef) => boolean;
+  /** Milliseconds; default: the time of this process. */
+  readonly clock?: () => number;
 }
 
 export class Switch {
@@ -84,6 +86,7 @@ export class Switch {
     const macs = new MacTable(undefined, options.macAge);
     this.forwarder = new Forwarder(options.ports, options.log, {
       macs,
+      ...(options.clock && { clock: options.clock }),
       onHeld: (port) => this.#held.add(port),
     });
     this.#scheduler = new Scheduler(this.forwarder);
@@ -325,8 +328,8 @@ export class Switch {
       this.#connect(number, made.port);
       return made.server;
     } catch (err) {
-      // No memory for the config page: the number must not stay taken.
-      this.ports.remove(number);
+      // No memory for the config page: neither the number nor what there was of the port may stay.
+      this.removePort(number);
       throw err;
     }
   }
@@ -375,8 +378,7 @@ export class Switch {
       this.#connect(number, this.#tunnels.open(port, spec, this.#scratchOf(number)));
       this.#tunnels.start(number);
     } catch (err) {
-      this.#disconnect(number);
-      this.ports.remove(number);
+      this.removePort(number);
       throw err;
     }
     this.#options.log.info('port', `Port '${name}' (${number}): VXLAN ${spec.vni} with ${formatEnds(spec)}`);
