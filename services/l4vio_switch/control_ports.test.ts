@@ -4,6 +4,7 @@ import { createGate } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import { TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { holdUdpPort } from '#common/testing/udp_port';
 import { ControlPorts, type StartedProgram } from './control_ports.ts';
 import { Switch } from './switch.ts';
 import { listLog } from './testing/mock_switch.ts';
@@ -87,10 +88,13 @@ describe('ControlPorts', () => {
   });
 
   it('starts no program on a tunnel', async () => {
-    await ports.add(['type=vxlan', 'vni=1', 'remote=127.0.0.2', 'name=far', 'port=47893'], undefined);
+    const { port, free } = await holdUdpPort();
+    const tunnel = ['type=vxlan', 'remote=127.31.0.4', 'local=127.31.0.3', `port=${port}`];
+    await ports.add([...tunnel, 'vni=1', 'name=far'], undefined);
     await expect(ports.run('far', PROGRAM)).rejects.toThrow('a VXLAN port has no device');
-    const add = ports.add(['type=vxlan', 'vni=2', 'remote=127.0.0.2', 'port=47893'], PROGRAM);
+    const add = ports.add([...tunnel, 'vni=2'], PROGRAM);
     await expect(add).rejects.toMatchObject({ code: 'VSWITCH_PORT_HELD' });
     expect([names(), starting.length]).toEqual([['far'], 0]);
+    free();
   });
 });

@@ -18,6 +18,7 @@ import { releaseLost, restoreObjects } from '#common/journal/resume';
 import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { NetClient, TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { holdUdpPort } from '#common/testing/udp_port';
 import { ethernet } from '#common/vnet/testing/mock_client';
 import { l4lab as m } from '../../proto/gen/messages.js';
 import { Factory, Meta, Parent, SwitchStatistics } from '../../proto/gen/services.js';
@@ -206,7 +207,7 @@ describe('a switch that is started again', () => {
     const port = await create(task);
     const meta = task.ipc.client(Meta, port);
     await meta.hold({ task: '../x' });
-    for (let n = 0; n < 2000; n++) await meta.hold({ task: n.toString(16).padStart(32, '0') });
+    for (let n = 0; n < 1100; n++) await meta.hold({ task: n.toString(16).padStart(32, '0') });
     // Its arguments are too many to be kept.
     await create(task, ...Array.from({ length: 25 }, () => `name=${'x'.repeat(3990)}`));
     expect(first.lines.join('\n')).toMatch(/Cannot keep \S+ for a restart: it would have 1\d{5} bytes/);
@@ -253,11 +254,12 @@ describe('a switch that is started again', () => {
   });
 
   it('has its tunnels and mirrors again', async () => {
+    const { port, free } = await holdUdpPort();
     const first = await begin();
     const task = client('a');
     await create(task, 'name=web');
     await create(task, 'type=mirror', 'mirror=web');
-    await create(task, 'type=vxlan', 'vni=7', 'remote=127.0.0.1:47891', 'port=47892');
+    await create(task, 'type=vxlan', 'vni=7', 'remote=127.31.0.2', 'local=127.31.0.1', `port=${port}`);
     const before = facts(first);
     await first.die(task);
     first.lan.close();
@@ -265,6 +267,7 @@ describe('a switch that is started again', () => {
     expect([facts(second), second.lines]).toEqual([before, []]);
     expect(before.map(({ kind }) => kind)).toEqual(['port', 'mirror', 'vxlan']);
     expect(second.lan.ports.mirrored()[0]).toMatchObject({ port: { number: 0 }, mirrors: [1] });
+    free();
   });
 
   it('has its statistics readers again, with the pages that their clients have mapped', async () => {

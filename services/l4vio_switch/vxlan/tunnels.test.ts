@@ -1,11 +1,12 @@
 /** VXLAN ports of a whole switch, and a far end made of plain sockets. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { networkInterfaces } from 'node:os';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
 import { bind } from '#common/ipc/service';
 import { NetClient, TestTask } from '#common/testing/net_client';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
+import { type HeldPort, holdUdpPort } from '#common/testing/udp_port';
 import { parseIp } from '#common/udp/address';
 import { writeSockaddr } from '#common/udp/sockaddr';
 import { UdpSocket } from '#common/udp/socket';
@@ -18,12 +19,20 @@ import { StatisticsReaders } from '../statistics_reader.ts';
 import { Switch } from '../switch.ts';
 import { sendersOf } from './host.ts';
 
-const PORT = 20_000 + Math.floor(Math.random() * 20_000);
 let dir: TestRunDir;
 let task: TestTask;
 let lan: Switch;
 let lines: string[];
 const sockets: UdpSocket[] = [];
+let held: HeldPort;
+/** The UDP port of all ends. */
+let udpPort: number;
+
+beforeAll(async () => {
+  held = await holdUdpPort();
+  udpPort = held.port;
+});
+afterAll(() => held.free());
 
 beforeEach(() => {
   dir = testRunDir();
@@ -53,10 +62,10 @@ class Far {
     this.#socket = new UdpSocket(task.arena, {
       family: 4,
       address: parseIp(address) as Uint8Array,
-      port: PORT,
+      port: udpPort,
     });
     sockets.push(this.#socket);
-    writeSockaddr(task.arena, this.#to, parseIp('127.30.0.1') as Uint8Array, PORT);
+    writeSockaddr(task.arena, this.#to, parseIp('127.30.0.1') as Uint8Array, udpPort);
   }
 
   send(vni: number, frame: Uint8Array): void {
@@ -89,13 +98,28 @@ async function client(): Promise<NetClient> {
   return await NetClient.open(task, object as Capability);
 }
 
+/** Inodes of the UDP sockets of this process; other descriptors come and go by themselves. */
+function udpSockets(): string[] {
+  const lines = readFileSync('/proc/self/net/udp', 'latin1').trim().split('\n').slice(1);
+  const all = new Set(lines.map((line) => line.trim().split(/\s+/)[9]));
+  const targets = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return ''; // of the listing itself
+    }
+  });
+  const own = targets.map((target) => /^socket:\[(\d+)\]$/.exec(target)?.[1]);
+  return own.filter((inode) => inode !== undefined && all.has(inode)).sort() as string[];
+}
+
 describe('Tunnels', () => {
   it('forgets where stations are when the link of the port goes down', async () => {
     const port = tunnel(
       'vni=42',
       'local=127.30.0.1',
-      `port=${PORT}`,
-      ...[2, 3].map((n) => `remote=127.30.0.${n}:${PORT}`),
+      `port=${udpPort}`,
+      ...[2, 3].map((n) => `remote=127.30.0.${n}:${udpPort}`),
     );
     const [two, three] = [new Far('127.30.0.2'), new Far('127.30.0.3')];
     const station = await client();
@@ -109,51 +133,53 @@ describe('Tunnels', () => {
     lan.setLink(port.number, true);
     station.send(answer);
     await expect.poll(() => two.received()).toEqual([answer]);
-    expect(three.received()).toEqual([answer]);
+    await expect.poll(() => three.received()).toEqual([answer]);
     await station.driver.close();
   });
 
   it('says, once in a while, that datagrams belong to no port', async () => {
-    tunnel('vni=42', 'local=127.30.0.1', `port=${PORT}`, `remote=127.30.0.2:${PORT}`);
+    tunnel('vni=42', 'local=127.30.0.1', `port=${udpPort}`, `remote=127.30.0.2:${udpPort}`);
     const far = new Far('127.30.0.2');
     for (let n = 0; n < 50; n++) far.send(43, ethernet(-1, 20));
     const warnings = () => lines.filter((line) => line.includes('Dropped'));
     await expect.poll(warnings).not.toEqual([]);
     expect(warnings()[0]).toBe(
-      `SWI[port]: Dropped 1 datagrams to 127.30.0.1:${PORT} so far; the last, from 127.30.0.2, had VXLAN id 43, which no port has`,
+      `SWI[port]: Dropped 1 datagrams to 127.30.0.1:${udpPort} so far; the last, from 127.30.0.2, had VXLAN id 43, which no port has`,
     );
     expect(warnings().length).toBeLessThan(5);
   });
 
   it('leaves neither port, socket nor memory when one cannot be opened', () => {
-    const descriptors = readdirSync('/proc/self/fd').length;
-    const first = tunnel('vni=1', 'remote=127.0.0.2', 'local=127.30.0.1', `port=${PORT}`);
-    const open = readdirSync('/proc/self/fd').length;
+    const before = udpSockets();
+    const first = tunnel('vni=1', 'remote=127.0.0.2', 'local=127.30.0.1', `port=${udpPort}`);
+    const open = udpSockets();
     for (let n = 0; n < 3; n++) {
-      expect(() => tunnel('vni=1', 'remote=127.0.0.2', 'local=127.30.0.1', `port=${PORT}`)).toThrow(
+      expect(() => tunnel('vni=1', 'remote=127.0.0.2', 'local=127.30.0.1', `port=${udpPort}`)).toThrow(
         expect.objectContaining({ code: 'VSWITCH_VXLAN', errno: 17 }),
       );
-      expect(() => tunnel('vni=2', 'remote=127.0.0.2', `port=${PORT}`)).toThrow(
-        new RegExp(`at 0\\.0\\.0\\.0:${PORT} \\(bind: EADDRINUSE\\): another program, another VXLAN port`),
+      expect(() => tunnel('vni=2', 'remote=127.0.0.2', `port=${udpPort}`)).toThrow(
+        new RegExp(`at 0\\.0\\.0\\.0:${udpPort} \\(bind: EADDRINUSE\\): another program, another VXLAN port`),
       );
-      expect(() => tunnel('vni=2', 'group=239.1.1.1', 'dev=lo0', `port=${PORT}`)).toThrow(
+      expect(() => tunnel('vni=2', 'group=239.1.1.1', 'dev=lo0', `port=${udpPort}`)).toThrow(
         'interface "lo0" must be up',
       );
     }
     expect(lan.ports.all()).toEqual([first]);
-    expect(readdirSync('/proc/self/fd').length).toBe(open);
+    expect(udpSockets()).toEqual(open);
     lan.removePort(first.number);
-    expect(readdirSync('/proc/self/fd').length).toBe(descriptors);
+    expect(udpSockets()).toEqual(before);
   });
 
-  it('ports with groups share a socket that is in all of them, and leave them with the last port', () => {
-    const groups = () => readdirSync('/proc/self/fd').length;
-    const descriptors = groups();
-    const on = ['dev=lo', 'allow=127.0.0.0/8', `port=${PORT}`];
+  it('ports with groups share a socket that is in all of them, and leave them with the last port', async () => {
+    // They listen at all addresses: the port is theirs alone.
+    const { port, free } = await holdUdpPort();
+    free();
+    const before = udpSockets();
+    const on = ['dev=lo', 'allow=127.0.0.0/8', `port=${port}`];
     const ports = [1, 2, 3].map((vni) => tunnel(`vni=${vni}`, `group=239.1.1.${vni === 3 ? 1 : vni}`, ...on));
-    expect(groups()).toBe(descriptors + 5);
+    expect(udpSockets()).toHaveLength(before.length + 5);
     for (const { number } of ports) lan.removePort(number);
-    expect(groups()).toBe(descriptors);
+    expect(udpSockets()).toEqual(before);
     // Groups of a host are limited; what fails then leaves nothing.
     expect(lan.ports.all()).toEqual([]);
   });
