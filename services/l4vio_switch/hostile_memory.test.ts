@@ -54,10 +54,11 @@ async function client(id: string): Promise<{ task: TestTask; port: Capability; n
 
 /** The truncated file is touched by the switch with the next frame that is for the client. */
 async function floodUntil(from: NetClient, done: () => boolean): Promise<void> {
-  await vi.waitFor(() => {
+  const flooded = (): boolean => {
     from.send(ethernet(-1, 1));
-    expect(done()).toBe(true);
-  });
+    return done();
+  };
+  await expect.poll(flooded).toBe(true);
 }
 
 it('a client that registers more than its share leaves addresses for others', async () => {
@@ -89,7 +90,7 @@ describe.runIf(process.arch === 'x64')('a client truncates', () => {
     expect(lines.join('\n')).toContain('was truncated');
     const numbered = () => two.net.received.filter(({ length }) => length === 200);
     for (let n = 0; n < 20; n++) one.net.send(ethernet(-1, 1, { seed: n, length: 200 }));
-    await vi.waitFor(() => expect(numbered()).toHaveLength(20));
+    await expect.poll(numbered).toHaveLength(20);
     expect(numbered()).toEqual(
       Array.from({ length: 20 }, (_, seed) => ethernet(-1, 1, { seed, length: 200 })),
     );
@@ -106,8 +107,6 @@ describe.runIf(process.arch === 'x64')('a client truncates', () => {
     await floodUntil(one.net, () => two.net.received.length > 0 && lines.join('\n').includes('config page'));
     const before = two.net.received.length;
     one.net.send(ethernet(-1, 1, { seed: 77 }));
-    await vi.waitFor(() =>
-      expect(two.net.received.slice(before)).toContainEqual(ethernet(-1, 1, { seed: 77 })),
-    );
+    await expect.poll(() => two.net.received.slice(before)).toContainEqual(ethernet(-1, 1, { seed: 77 }));
   });
 });
