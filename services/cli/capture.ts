@@ -31,7 +31,7 @@ const COLLECT_MS = 5;
 const LOOK_MS = 500;
 /** Bytes of output that are made before the reader is waited for. */
 const PENDING_BYTES = 2 ** 20;
-/** A reader that does not take the rest after an interruption is not waited for any longer. */
+/** A reader that takes nothing for so long after an interruption is not waited for any longer. */
 const FAREWELL_MS = 500;
 /** Enough for the headers that a line tells of. */
 const LINE_SNAP = 128;
@@ -88,6 +88,8 @@ class Running {
   readonly #count: number;
   readonly #open: Set<number>;
   #frames = 0;
+  /** How often the output was taken. */
+  #flushes = 0;
   /** Why it is over; undefined: it goes on. */
   #end: string | undefined;
   #failure: Error | undefined;
@@ -120,7 +122,7 @@ class Running {
     const list = this.#session.names.map((name) => `'${name}'`).join(', ');
     console.error(`l4lab: capturing ${list} of switch '${this.#switch.name}'`);
     const looking = setInterval(() => this.#lookForReader(), LOOK_MS);
-    const farewell = interrupted.then(() => sleep(FAREWELL_MS, undefined, { ref: false }));
+    const farewell = interrupted.then(() => this.#farewell());
     await Promise.race([this.#read(), farewell]);
     clearInterval(looking);
     return this.#report();
@@ -128,21 +130,21 @@ class Running {
 
   async #read(): Promise<void> {
     try {
-      await this.#output.flush();
+      await this.#flush();
       while (this.#end === undefined) {
         const gone = [...this.#open].filter((id) => this.#session.reader.ended(id));
         const some = this.#drain();
         // What a port had sent before it went has been read by now, unless the output waits.
         if (!some || this.#output.pending < PENDING_BYTES) for (const id of gone) this.#endInterface(id);
-        await this.#output.flush();
+        await this.#flush();
         if (this.#end !== undefined) break;
         if (some) await sleep(COLLECT_MS);
         else await this.#session.wait();
       }
       if (this.#readerGone) return;
-      this.#drain();
+      await this.#drainRest();
       for (const id of [...this.#open]) this.#statistics(id);
-      await this.#output.flush();
+      await this.#flush();
       if (this.#stream !== process.stdout) await closed(this.#stream);
     } catch (err) {
       this.#fail(err as Error);
@@ -160,6 +162,27 @@ class Running {
     reader.release();
     if (this.#frames >= this.#count) this.#finish('that many frames were asked for');
     return this.#frames > before;
+  }
+
+  /** Takes what is in the ring now that it is over. */
+  async #drainRest(): Promise<void> {
+    const { names, reader } = this.#session;
+    const counts = names.map((_, id) => reader.counts(id));
+    const frames = counts.reduce((sum, { seen, lost }) => sum + seen - lost, 0);
+    while (this.#drain() && this.#frames < frames) await this.#flush();
+  }
+
+  async #flush(): Promise<void> {
+    await this.#output.flush();
+    this.#flushes += 1;
+  }
+
+  /** Resolves when nobody takes the output any more. A file takes it all. */
+  async #farewell(): Promise<void> {
+    for (let before = -1; before !== this.#flushes || this.#stream !== process.stdout; ) {
+      before = this.#flushes;
+      await sleep(FAREWELL_MS, undefined, { ref: false });
+    }
   }
 
   #endInterface(id: number): void {
