@@ -80,9 +80,13 @@ const CASES: readonly [string, readonly number[], number][] = [
   ['checksums', [f.NET_F_CSUM], TUN_F_CSUM],
 ];
 
+const noIpv6 = refusal ?? refused('addr', 'add', 'fd00::1/64', 'dev', 'lo');
+if (noIpv6 !== undefined && refusal === undefined) console.warn(`Skipped offloads over IPv6: ${noIpv6}`);
+const VERSIONS = noIpv6 === undefined ? [false, true] : [false];
+
 it
   .skipIf(refusal !== undefined)
-  .each(CASES.flatMap((one) => [[...one, false] as const, [...one, true] as const]))(
+  .each(CASES.flatMap((one) => VERSIONS.map((ipv6) => [...one, ipv6] as const)))(
   'Linux talks to Linux through two ports, %s (features %j, tun %i, IPv6 %s)',
   async (_name, features, offloads, ipv6) => {
     const { reports, bridge } = await transfer({ features, offloads }, ipv6);
@@ -95,12 +99,16 @@ it
     expect(bridge.gsoOut > 0).toBe(takes(f.NET_F_GUEST_TSO4));
     expect(bridge.csumOut > 0).toBe(takes(f.NET_F_GUEST_CSUM));
   },
-  60_000,
+  180_000,
 );
 
 function tapRefusal(): string | undefined {
   if (!existsSync('/dev/net/tun')) return 'there is no /dev/net/tun';
-  const make = ['-n', 'ip', 'tuntap', 'add', 'dev', 'x', 'mode', 'tap'];
-  const { status, stderr, error } = spawnSync('unshare', make, { encoding: 'utf8' });
+  return refused('tuntap', 'add', 'dev', 'x', 'mode', 'tap');
+}
+
+/** Why `ip` does not do that in a network of its own. */
+function refused(...words: string[]): string | undefined {
+  const { status, stderr, error } = spawnSync('unshare', ['-n', 'ip', ...words], { encoding: 'utf8' });
   return status === 0 ? undefined : (error?.message ?? stderr.trim());
 }

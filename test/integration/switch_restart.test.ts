@@ -13,9 +13,13 @@ import { offline, type Run, TestBed } from './harness.ts';
 const MIB = 2 ** 20;
 const SIZE = 96 * MIB;
 
-/** Stands before the web server and counts the connections that it gets. */
+/** Stands before the web server, counts the connections that it gets, and holds back what the test does not want yet. */
 class Counter {
   connections = 0;
+  /** Bytes that may go to clients, all together. */
+  #limit = Number.POSITIVE_INFINITY;
+  #passed = 0;
+  #resume: () => void = () => {};
   readonly #server: Server;
 
   private constructor(port: number) {
@@ -24,7 +28,18 @@ class Counter {
       const far = connect(port, '127.0.0.1');
       socket.on('error', () => far.destroy());
       far.on('error', () => socket.destroy());
-      socket.pipe(far).pipe(socket);
+      socket.pipe(far);
+      far.on('data', (data) => {
+        this.#passed += data.length;
+        const drained = socket.write(data);
+        if (!drained || this.#passed >= this.#limit) far.pause();
+      });
+      far.on('end', () => socket.end());
+      const resume = () => {
+        if (this.#passed < this.#limit && !socket.writableNeedDrain) far.resume();
+      };
+      socket.on('drain', resume);
+      this.#resume = resume;
     });
   }
 
@@ -37,6 +52,12 @@ class Counter {
 
   get port(): number {
     return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Lets so many bytes go to clients, all together. */
+  allow(bytes: number): void {
+    this.#limit = bytes;
+    this.#resume();
   }
 
   close(): void {
@@ -162,15 +183,21 @@ describe('kill -9 of the switch with a restart policy', () => {
     'three times in a download, NIC driver as %s: the same curl, one connection, the right bytes',
     async (ixl) => {
       counter = await Counter.before(web.port);
+      counter.allow(0);
       const download = new Download(bed, counter.port, SIZE, {
         switchOptions: `--ixl=${ixl}`,
         arguments: ['--restart', 'l4vio_switch'],
       });
       for (let kill = 1; kill <= 3; kill++) {
-        await download.reached(download.bytes + 8 * MIB);
+        const before = (kill - 1) * 24 * MIB;
+        counter.allow(before + 16 * MIB);
+        await download.reached(before + 8 * MIB);
         download.signal('l4vio_switch', 'SIGKILL');
-        await download.reached(download.bytes + MIB);
+        // What comes now has passed the new one.
+        counter.allow(before + 24 * MIB + MIB);
+        await download.reached(before + 24 * MIB);
       }
+      counter.allow(Number.POSITIVE_INFINITY);
       const { status, sha256 } = await download.end();
       const { stderr } = download.run;
       expect([status, download.bytes, sha256], stderr).toEqual([0, SIZE, hash]);
@@ -178,7 +205,7 @@ describe('kill -9 of the switch with a restart policy', () => {
       expect(stderr.match(/virtnet is back after \d+ ms/g)).toHaveLength(3);
       expect([bed.processes(), bed.files()]).toEqual([[], []]);
     },
-    120_000,
+    180_000,
   );
 
   it('SIGTERM is the end of the switch: no journal is left, clients end, others go on', async () => {
