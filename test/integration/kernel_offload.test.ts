@@ -99,7 +99,7 @@ it
     expect(bridge.gsoOut > 0).toBe(takes(f.NET_F_GUEST_TSO4));
     expect(bridge.csumOut > 0).toBe(takes(f.NET_F_GUEST_CSUM));
   },
-  180_000,
+  300_000,
 );
 
 function tapRefusal(): string | undefined {

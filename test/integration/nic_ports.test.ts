@@ -46,7 +46,7 @@ function tagOf({ bytes }: CapturedPacket): number | undefined {
   return view.getUint16(12) === 0x8100 ? view.getUint16(14) : undefined;
 }
 
-describe('two NICs on one bus', { timeout: 180_000 }, () => {
+describe('two NICs on one bus', { timeout: 300_000 }, () => {
   it.each(['task', 'in-process'])('are two ports of the switch by themselves (--ixl=%s)', async (mode) => {
     const { status, run } = await download(['none', 'user'], `-v --ixl=${mode}`);
     expect(status, run.stderr).toBe(0);
@@ -113,4 +113,4 @@ it('with external loading each driver is a component, and both hear of the end o
   } finally {
     await lab[Symbol.asyncDispose]();
   }
-}, 180_000);
+}, 300_000);

@@ -8,7 +8,7 @@ import { ROOT, type Run, type TestBed } from './harness.ts';
 /** Arguments of `l4lab run` for a lab without NIC that has the programs of this folder. */
 export const PROGRAMS = ['--nic', 'none', '--rom', join(ROOT, 'dist/test/integration')];
 /** No measure of speed: tells a hang from a machine that is busy. */
-export const LIMIT = { timeout: 180_000 };
+export const LIMIT = { timeout: 300_000 };
 export const POLL = { timeout: 120_000 };
 
 export interface PortJson {

@@ -94,7 +94,7 @@ if (!noIpv6)
     /bind: EADDRNOTAVAIL\): this host has no such address/,
   ]);
 
-describe('VXLAN', { timeout: 180_000 }, () => {
+describe('VXLAN', { timeout: 300_000 }, () => {
   it('joins two switches: a download from one to the other, and only for those who name each other', async () => {
     // Addresses that no other run has, and a port that the kernel gives nobody by itself.
     const [x, y] = [20 + randomInt(200), randomInt(256)];
