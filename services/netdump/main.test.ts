@@ -141,27 +141,27 @@ function frames(bytes: Uint8Array): Uint8Array[] {
 const FRAMES = Array.from({ length: 50 }, (_, seed) => ethernet(1, 0, { seed, length: 14 + seed * 30 }));
 const LONG = ethernet(1, 0, { length: 60_000 });
 
-beforeEach(() => {
-  dir = testRunDir();
-  scratch = mkdtempSync(join(tmpdir(), 'l4lab-netdump-'));
-  [device, client] = [new TestTask(dir.path, 'd'), new TestTask(dir.path, 'c')];
-  [stdout, errors, stop] = [[], [], new AbortController()];
-  reading = new Promise((resolve) => {
-    read = resolve;
-  });
-  vi.spyOn(console, 'error').mockImplementation((line: string) => void errors.push(line));
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-  source.server.close();
-  client.close();
-  device.close();
-  dir[Symbol.dispose]();
-  rmSync(scratch, { recursive: true });
-});
-
 describe('main()', () => {
+  beforeEach(() => {
+    dir = testRunDir();
+    scratch = mkdtempSync(join(tmpdir(), 'l4lab-netdump-'));
+    [device, client] = [new TestTask(dir.path, 'd'), new TestTask(dir.path, 'c')];
+    [stdout, errors, stop] = [[], [], new AbortController()];
+    reading = new Promise((resolve) => {
+      read = resolve;
+    });
+    vi.spyOn(console, 'error').mockImplementation((line: string) => void errors.push(line));
+  });
+
+  afterEach(() => {
+    vi.restoreAllMocks();
+    source.server.close();
+    client.close();
+    device.close();
+    dir[Symbol.dispose]();
+    rmSync(scratch, { recursive: true });
+  });
+
   it('-w - writes pcapng to standard output and ends after -c frames', async () => {
     const [status] = await run(['-w', '-', '-c', '51']);
     await source.ready();
