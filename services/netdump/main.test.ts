@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { PcapngReader } from '#common/capture/reader';
-import { type Capability, createGate } from '#common/ipc/capability';
+import { createGate, rootCapability } from '#common/ipc/capability';
 import { DeviceServer } from '#common/l4virtio/device_server';
 import type { TaskEnv } from '#common/task/env';
 import { TestTask } from '#common/testing/net_client';
@@ -98,16 +98,23 @@ let reading: Promise<void>;
 
 async function run(
   args: string[],
-  { mergeable = true, slow = false, cap = true } = {},
+  {
+    mergeable = true,
+    slow = false,
+    cap = true,
+    port = 'device',
+  }: { mergeable?: boolean; slow?: boolean; cap?: boolean; port?: 'device' | 'silent' | 'no device' } = {},
 ): Promise<Promise<number>[]> {
   source = new Source(device, mergeable);
   const gate = await device.ipc.serve(createGate());
-  const port: Capability = gate.export(source.server.bindings);
+  const object = gate.export(port === 'device' ? source.server.bindings : []);
+  // Nobody serves that gate: a call waits.
+  const virtnet = port === 'silent' ? rootCapability(createGate()) : object;
   const { ipc, arena, memories, doorbells } = client;
   const status = main({
     argv: ['rom/netdump', ...args],
     capNames: cap ? ['virtnet'] : ['log'],
-    caps: new Map(cap ? [['virtnet', port]] : []),
+    caps: new Map(cap ? [['virtnet', virtnet]] : []),
     signal: stop.signal,
     stdout: {
       write: (data: Uint8Array) => {
@@ -134,27 +141,27 @@ function frames(bytes: Uint8Array): Uint8Array[] {
 const FRAMES = Array.from({ length: 50 }, (_, seed) => ethernet(1, 0, { seed, length: 14 + seed * 30 }));
 const LONG = ethernet(1, 0, { length: 60_000 });
 
-beforeEach(() => {
-  dir = testRunDir();
-  scratch = mkdtempSync(join(tmpdir(), 'l4lab-netdump-'));
-  [device, client] = [new TestTask(dir.path, 'd'), new TestTask(dir.path, 'c')];
-  [stdout, errors, stop] = [[], [], new AbortController()];
-  reading = new Promise((resolve) => {
-    read = resolve;
-  });
-  vi.spyOn(console, 'error').mockImplementation((line: string) => void errors.push(line));
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-  source.server.close();
-  client.close();
-  device.close();
-  dir[Symbol.dispose]();
-  rmSync(scratch, { recursive: true });
-});
-
 describe('main()', () => {
+  beforeEach(() => {
+    dir = testRunDir();
+    scratch = mkdtempSync(join(tmpdir(), 'l4lab-netdump-'));
+    [device, client] = [new TestTask(dir.path, 'd'), new TestTask(dir.path, 'c')];
+    [stdout, errors, stop] = [[], [], new AbortController()];
+    reading = new Promise((resolve) => {
+      read = resolve;
+    });
+    vi.spyOn(console, 'error').mockImplementation((line: string) => void errors.push(line));
+  });
+
+  afterEach(() => {
+    vi.restoreAllMocks();
+    source.server.close();
+    client.close();
+    device.close();
+    dir[Symbol.dispose]();
+    rmSync(scratch, { recursive: true });
+  });
+
   it('-w - writes pcapng to standard output and ends after -c frames', async () => {
     const [status] = await run(['-w', '-', '-c', '51']);
     await source.ready();
@@ -202,6 +209,35 @@ describe('main()', () => {
     expect(bytes.length).toBeGreaterThan(16 * 2 ** 20);
     expect(bytes.length).toBeLessThan(16 * 2 ** 20 + 2 * LONG.length);
     expect(errors[1]).toBe(`${got.length} frames, ${400 - got.length} lost as the reader is too slow`);
+  });
+
+  it('does not wait for a reader that has stopped when it is asked to end, and says what that costs', async () => {
+    const [status] = await run(['-w', '-'], { slow: true });
+    await source.ready();
+    source.send(LONG);
+    await expect.poll(() => Buffer.concat(stdout).length).toBeGreaterThan(LONG.length);
+    stop.abort();
+    expect(await status).toBe(0);
+    const { length } = Buffer.concat(stdout);
+    expect(errors[1]).toBe(`1 frames; the reader has not taken the last ${length} bytes`);
+  });
+
+  it('ends with 0 when it is asked to while it opens the port, which may never answer', async () => {
+    const [status] = await run(['-w', '-'], { port: 'silent' });
+    await expect.poll(() => stdout.length).toBeGreaterThan(0);
+    stop.abort();
+    expect(await status).toBe(0);
+    expect(errors).toEqual([]);
+  });
+
+  it('ends with 1 when the port is none, and says so', async () => {
+    const [status] = await run([], { port: 'no device' });
+    expect(await status).toBe(1);
+    expect(errors).toEqual([
+      expect.stringMatching(
+        /^Cannot use "virtnet" as a virtio device as asking for its config page failed: /,
+      ),
+    ]);
   });
 
   it('ends with 1 when the port goes away, and says so', async () => {

@@ -4,6 +4,7 @@
  * Capability: the first one whose name starts with `virtnet`. Exit status: 0 asked to end or COUNT frames seen, 1 bad
  * command line, no port, or the port or the file failed.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Capability } from '#common/ipc/capability';
 import type { TaskEnv } from '#common/task/env';
 import { Listener } from './listener.ts';
@@ -12,6 +13,8 @@ import { type FrameOutput, fileOutput, StreamOutput, TextOutput } from './output
 
 const EXIT_FAILED = 1;
 const CAP_PREFIX = 'virtnet';
+/** How long the reader may take for the last frames when netdump is to end: less than ned gives a task. */
+const FAREWELL_MS = 500;
 
 /** Everything but the frames goes to stderr. */
 const say = (line: string): void => console.error(line);
@@ -62,15 +65,22 @@ async function listen(
       if (count > 0 && frames === count) end(0);
     },
   };
-  const listener = await Listener.open(env, name, cap, sink, ({ message }) => fail(message));
-  say(`Listening on ${name}`);
-  if (env.signal.aborted) end(0);
-  env.signal.addEventListener('abort', () => end(0), { once: true });
+  const failed = ({ message }: Error): void => {
+    if (!env.signal.aborted) fail(message);
+  };
+  const toEnd = new Promise<void>((resolve) => {
+    if (env.signal.aborted) resolve();
+    env.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  void toEnd.then(() => end(0));
+  const listener = await Listener.open(env, name, cap, sink, failed).catch(failed);
+  if (listener) say(`Listening on ${name}`);
   const status = await ended;
-  await listener.close();
-  await output.close();
+  await listener?.close();
+  await Promise.race([output.close(), toEnd.then(() => sleep(FAREWELL_MS))]);
   const lost = output.lost > 0 ? `, ${output.lost} lost as the reader is too slow` : '';
-  say(`${frames - output.lost} frames${lost}`);
+  const left = output.pending > 0 ? `; the reader has not taken the last ${output.pending} bytes` : '';
+  if (listener) say(`${frames - output.lost} frames${lost}${left}`);
   return status;
 }
 

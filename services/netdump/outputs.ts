@@ -15,7 +15,9 @@ const MAX_PENDING = 16 * 2 ** 20;
 export interface FrameOutput extends FrameSink {
   /** Frames that a slow reader cost. */
   readonly lost: number;
-  /** Hands over what is still here. */
+  /** Bytes that wait for the reader. */
+  readonly pending: number;
+  /** Hands over what is still here, however long the reader takes. */
   close(): Promise<void>;
 }
 
@@ -32,6 +34,7 @@ export function fileOutput(
   file.writer.interface(port);
   return {
     lost: 0,
+    pending: 0,
     frame: (offset, length) => file.writer.packet(0, now(), UNKNOWN, offset, length),
     endBatch: () => file.writer.flush(),
     close: async () => file.close(),
@@ -41,7 +44,8 @@ export function fileOutput(
 /** An output whose reader may be slow: what is written waits, but not without bound. */
 class BoundedOutput {
   readonly #output: Output;
-  #pending = 0;
+  /** Bytes that wait. */
+  pending = 0;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(output: Output) {
@@ -49,13 +53,13 @@ class BoundedOutput {
   }
 
   get full(): boolean {
-    return this.#pending > MAX_PENDING;
+    return this.pending > MAX_PENDING;
   }
 
   write(data: Uint8Array): void {
-    this.#pending += data.length;
+    this.pending += data.length;
     this.#last = this.#output.write(data).then(() => {
-      this.#pending -= data.length;
+      this.pending -= data.length;
     });
   }
 
@@ -79,6 +83,10 @@ export class StreamOutput implements FrameOutput {
     this.#writer.section('l4lab netdump');
     this.#writer.interface(port);
     this.#writer.flush();
+  }
+
+  get pending(): number {
+    return this.#output.pending;
   }
 
   frame(offset: number, length: number): void {
@@ -105,6 +113,10 @@ export class TextOutput implements FrameOutput {
   constructor(output: Output, arena: Arena) {
     this.#arena = arena;
     this.#output = new BoundedOutput(output);
+  }
+
+  get pending(): number {
+    return this.#output.pending;
   }
 
   frame(offset: number, length: number): void {

@@ -8,7 +8,7 @@ import { type HalfName, runCase } from './halves.ts';
 
 const CORPUS = join(import.meta.dirname, 'corpus');
 const drawn = randomInt(2 ** 31);
-const MS = 300_000;
+const MS = 900_000;
 
 describe('what has failed before', () => {
   it.each(readCorpus(CORPUS))('%s', async (_name, one) => {

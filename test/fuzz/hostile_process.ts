@@ -14,6 +14,7 @@ import { type Mapping, SharedMemories } from '#common/shm/dataspace';
 import { Doorbells } from '#common/shm/doorbell';
 import { featureSet, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import { queueBytes } from '#common/virtio/layout';
+import { NET_HDR_SIZE } from '#common/virtio/net_header';
 import { Factory, L4virtio, Meta } from '../../proto/gen/services.js';
 import { CONTROL_DEEDS } from './control_deeds.ts';
 import { Random } from './random.ts';
@@ -22,6 +23,8 @@ import type { Order } from './switch_process.ts';
 const ENTRIES = 64;
 const RINGS = 2 * queueBytes(ENTRIES);
 const BYTES = RINGS + 64 * 2048;
+/** A frame to its own sender: the switch reads it, and has nobody to give it to. Flooded ones would take the buffers of the good pair. */
+const TO_ITSELF = Uint8Array.of(2, 0, 0, 0, 0, 66, 2, 0, 0, 0, 0, 66, 0x88, 0xb5);
 
 const order = JSON.parse(process.argv[2] ?? '{}') as Order;
 const ipc = new Ipc({ runDir: order.runDir, task: order.task });
@@ -86,7 +89,11 @@ async function run(port: Capability): Promise<DriverClient> {
   for (let n = 0; n < 32; n++) driver.queue(0).add(memory.address + RINGS + n * 2048, 2048, true);
   point();
   if (driver.queue(0).flush()) driver.notify();
-  for (let n = 0; n < 32; n++) driver.queue(1).add(memory.address + RINGS + (32 + n) * 2048, 80, false);
+  for (let n = 0; n < 32; n++) {
+    const at = RINGS + (32 + n) * 2048;
+    arena.u8.set(TO_ITSELF, memory.where + at + NET_HDR_SIZE);
+    driver.queue(1).add(memory.address + at, 80, false);
+  }
   point();
   if (driver.queue(1).flush()) driver.notify();
   point();

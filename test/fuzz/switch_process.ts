@@ -1,6 +1,7 @@
 /** The real switch in a process of its own, as ned would start it, and hostile processes for it. The test is their ned. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes, randomInt } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -40,14 +41,19 @@ export class SwitchProcess {
   /** Everything that the switch printed. */
   output = '';
   readonly #gate = createGate();
-  readonly #tunnelPort = 20_000 + randomInt(20_000);
+  readonly #tunnelPort: number;
   readonly #tasks: TestTask[] = [];
 
-  constructor() {
+  static async start(): Promise<SwitchProcess> {
+    return new SwitchProcess(await freePort(TUNNEL.local));
+  }
+
+  private constructor(tunnelPort: number) {
+    this.#tunnelPort = tunnelPort;
     makeRunDir(this.runDir);
     const record = join(this.runDir, 't', 'switch');
     const { vni, local, remote } = TUNNEL;
-    const tunnel = `vni=${vni},local=${local},remote=${remote},port=${this.#tunnelPort}`;
+    const tunnel = `vni=${vni},local=${local},remote=${remote},port=${tunnelPort}`;
     const bytes = m.LaunchRecord.encode({
       task: randomBytes(16).toString('hex'),
       name: 'l4vio_switch',
@@ -133,4 +139,15 @@ export class SwitchProcess {
     }
     rmSync(this.runDir, { recursive: true, force: true });
   }
+}
+
+/** A UDP port that nobody has at that address. */
+async function freePort(address: string): Promise<number> {
+  const socket = createSocket('udp4');
+  socket.bind(0, address);
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  socket.close();
+  await once(socket, 'close');
+  return port;
 }

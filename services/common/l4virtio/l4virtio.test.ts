@@ -111,7 +111,7 @@ describe('DriverClient and DeviceServer', () => {
     expect(driver.queue(1).flush()).toBe(true);
     driver.queue(0).flush();
     driver.notify();
-    await vi.waitFor(() => expect(told.onKick).toHaveBeenCalled());
+    await expect.poll(() => told.onKick).toHaveBeenCalled();
 
     const [rx, tx] = [server.device.queue(0), server.device.queue(1)];
     if (!rx || !tx) throw new Error('no queues');
@@ -123,7 +123,7 @@ describe('DriverClient and DeviceServer', () => {
     rx.push(to.head, frame.length);
     expect([tx.flush(), rx.flush()]).toEqual([true, true]);
     server.device.interrupt();
-    await vi.waitFor(() => expect(heard.onInterrupt).toHaveBeenCalled());
+    await expect.poll(() => heard.onInterrupt).toHaveBeenCalled();
 
     expect([driver.queue(1).pop(), driver.queue(1).usedLength]).toEqual([0, 0]);
     expect([driver.queue(0).pop(), driver.queue(0).usedLength]).toEqual([0, frame.length]);
@@ -148,7 +148,7 @@ describe('DriverClient and DeviceServer', () => {
     expect(told.onError).toHaveBeenCalledWith(
       'Cannot pop chain 0 from queue 1 of port1 as a buffer must lie inside one registered region: current value is 0x10 + 64',
     );
-    await vi.waitFor(() => expect(heard.onNeedsReset).toHaveBeenCalled());
+    await expect.poll(() => heard.onNeedsReset).toHaveBeenCalled();
     expect(heard.onNeedsReset.mock.calls[0]?.[0]).toMatchObject({
       message: expect.stringMatching(/^Cannot use "virtnet" as .* reset/),
     });
@@ -198,7 +198,7 @@ describe('DriverClient and DeviceServer', () => {
     second.driver.queue(1).flush();
     expect(server.device.queue(1)?.available()).toBe(1);
     server.device.interrupt();
-    await vi.waitFor(() => expect(woken).toHaveBeenCalled());
+    await expect.poll(() => woken).toHaveBeenCalled();
     expect(heard.onInterrupt).not.toHaveBeenCalled();
     await first.driver.close();
   });
@@ -206,7 +206,7 @@ describe('DriverClient and DeviceServer', () => {
   it('tell of changes of the device config', async () => {
     const { driver } = await bringUp(await serve());
     server.device.changeConfig(Uint8Array.of(2, 0, 0, 0, 0, 9, 1, 0, 0, 0));
-    await vi.waitFor(() => expect(heard.onConfigChange).toHaveBeenCalled());
+    await expect.poll(() => heard.onConfigChange).toHaveBeenCalled();
     expect([...driver.deviceConfig(7)]).toEqual([2, 0, 0, 0, 0, 9, 1]);
   });
 });
@@ -294,7 +294,7 @@ describe('DriverClient, when the device is gone', () => {
   it('says so at once when the server has died', async () => {
     await bringUp(await serve(), { onGone });
     host.ipc.close();
-    await vi.waitFor(() => expect(onGone).toHaveBeenCalled());
+    await expect.poll(() => onGone).toHaveBeenCalled();
     expect(onGone.mock.calls[0]?.[0]).toMatchObject({
       code: 'IPC_SERVER_DIED',
       message: expect.stringMatching(/^Cannot use "virtnet" any more: .*went away/),
@@ -304,7 +304,7 @@ describe('DriverClient, when the device is gone', () => {
   it('says so when the server gives it up', async () => {
     await bringUp(await serve(), { onGone });
     server.close();
-    await vi.waitFor(() => expect(onGone).toHaveBeenCalled());
+    await expect.poll(() => onGone).toHaveBeenCalled();
     expect(onGone.mock.calls[0]?.[0]).toMatchObject({ code: DEVICE_CLOSED });
     await expect(client?.reset()).rejects.toMatchObject({ code: DEVICE_CLOSED });
   });
@@ -312,7 +312,7 @@ describe('DriverClient, when the device is gone', () => {
   it('tells onNeedsReset when nobody asked for onGone', async () => {
     await bringUp(await serve());
     server.close();
-    await vi.waitFor(() => expect(heard.onNeedsReset).toHaveBeenCalled());
+    await expect.poll(() => heard.onNeedsReset).toHaveBeenCalled();
   });
 
   it('says nothing when the driver itself has closed it', async () => {
@@ -369,7 +369,7 @@ describe('DeviceServer', () => {
     const watches = Array.from({ length: 18 }, (_, n) => watch(n));
     const why =
       'Cannot watch port1 any longer as at most 16 calls may wait for its end: a later one took the place';
-    await vi.waitFor(() => expect(ends).toHaveLength(2));
+    await expect.poll(() => ends).toHaveLength(2);
     expect(ends).toEqual([0, 1].map((n) => [n, 12, why]));
     server.close();
     await Promise.all(watches);

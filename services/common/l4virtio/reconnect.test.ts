@@ -113,7 +113,7 @@ async function bringUp(options: { waitMs?: number; patient?: boolean } = {}) {
 }
 
 const bury = () => writeFileSync(`${gatePath(dir.path, end.gate)}.dead`, `${EPITAPH}\n`);
-const isTold = (spy: keyof typeof told) => vi.waitFor(() => expect(told[spy]).toHaveBeenCalled());
+const isTold = (spy: keyof typeof told) => expect.poll(() => told[spy]).toHaveBeenCalled();
 const reason = () => told.onGone.mock.calls[0]?.[0];
 
 describe('DriverClient with reconnect', () => {
@@ -125,9 +125,9 @@ describe('DriverClient with reconnect', () => {
       old.add(memory.address + buffer, 64, false);
       old.flush();
       life.die();
-      await vi.waitFor(() => expect(told.onDown).toHaveBeenCalledTimes(n));
+      await expect.poll(() => told.onDown).toHaveBeenCalledTimes(n);
       life = await Life.begin();
-      await vi.waitFor(() => expect(told.onBack).toHaveBeenCalledTimes(n));
+      await expect.poll(() => told.onBack).toHaveBeenCalledTimes(n);
       expect(told.onBack.mock.lastCall?.[0]).toBeGreaterThan(0);
       const queue = driver.queue(1);
       expect([queue === old, queue.outstanding, queue.free]).toEqual([false, 0, SIZE]);
@@ -135,7 +135,7 @@ describe('DriverClient with reconnect', () => {
       queue.add(memory.address + buffer, 64, false);
       expect(queue.flush()).toBe(true);
       driver.notify();
-      await vi.waitFor(() => expect(life.kicks).toBe(1));
+      await expect.poll(() => life.kicks).toBe(1);
       const device = life.device.device.queue(1);
       const chain = device?.newChain();
       expect(chain && device?.pop(chain)).toBe(true);
@@ -156,7 +156,7 @@ describe('DriverClient with reconnect', () => {
         return true;
       },
     });
-    await vi.waitFor(() => expect(second.device.device.regions.count).toBe(1));
+    await expect.poll(() => second.device.device.regions.count).toBe(1);
     await Life.begin();
     await isTold('onBack');
     expect(told.onDown).toHaveBeenCalledTimes(1);

@@ -54,6 +54,9 @@ export const CONFIG = {
   DEVICE_CONFIG: 0x100,
 } as const;
 
+/** 32-bit words of a feature map. */
+const FEATURE_WORDS = 6;
+
 /** An entry of the queue array; byte offsets, sizes at the side. */
 export const QUEUE_ENTRY_SIZE = 40;
 export const QUEUE_ENTRY = {
@@ -113,13 +116,20 @@ export class ConfigPage {
     return { lo: this.read(map), hi: this.read(map + 4) };
   }
 
+  /** Are there features of bits that a set has no room for, 64 to 191? */
+  hasFurtherFeatures(map: typeof CONFIG.DRIVER_FEATURES_MAP): boolean {
+    let bits = 0;
+    for (let word = 2; word < FEATURE_WORDS; word++) bits |= this.read(map + 4 * word);
+    return bits !== 0;
+  }
+
   writeFeatures(
     map: typeof CONFIG.DEV_FEATURES_MAP | typeof CONFIG.DRIVER_FEATURES_MAP,
     set: Features,
   ): void {
     this.write(map, set.lo);
     this.write(map + 4, set.hi);
-    for (let word = 2; word < 6; word++) this.write(map + 4 * word, 0);
+    for (let word = 2; word < FEATURE_WORDS; word++) this.write(map + 4 * word, 0);
   }
 
   /** Tells the driver why it is interrupted. */

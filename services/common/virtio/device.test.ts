@@ -107,6 +107,19 @@ describe('VirtioDevice.setStatus()', () => {
     expect(device.status).toBe(0x0b);
   });
 
+  it.each([64, 160, 191])('clears FEATURES_OK for bit %i, which nobody offers', (bit) => {
+    const { device, page, accept } = setup();
+    device.setStatus(3);
+    accept(F_VERSION_1);
+    const word = c.CONFIG.DRIVER_FEATURES_MAP + 4 * Math.floor(bit / 32);
+    page.write(word, 1 << (bit % 32));
+    device.setStatus(0x0b);
+    expect(device.status).toBe(3);
+    page.write(word, 0);
+    device.setStatus(0x0b);
+    expect(device.status).toBe(0x0b);
+  });
+
   it('does not skip the check of features when 0x0f is written at once', () => {
     const { device, accept } = setup();
     device.setStatus(3);

@@ -283,7 +283,9 @@ export class VirtioDevice {
   /** Reads what the driver accepts, once. False when it may not accept that. */
   #takeFeatures(): boolean {
     const accepted = this.page.readFeatures(CONFIG.DRIVER_FEATURES_MAP);
-    if (hasFeature(accepted, F_VERSION_1) && isEmpty(without(accepted, this.offered))) {
+    const further = this.page.hasFurtherFeatures(CONFIG.DRIVER_FEATURES_MAP);
+    const isOffered = isEmpty(without(accepted, this.offered)) && !further;
+    if (hasFeature(accepted, F_VERSION_1) && isOffered) {
       const missing = this.#options.missingFeature?.(accepted);
       if (missing === undefined) {
         this.#negotiated = accepted;
@@ -295,7 +297,7 @@ export class VirtioDevice {
       return false;
     }
     this.#hooks.onError?.(
-      `Cannot accept features of the driver of ${this.name} as VERSION_1 and only offered ones must be set: offered ${featureNames(this.offered)}, set ${featureNames(accepted)}`,
+      `Cannot accept features of the driver of ${this.name} as VERSION_1 and only offered ones must be set: offered ${featureNames(this.offered)}, set ${featureNames(accepted)}${further ? ' and bits from 64 on' : ''}`,
     );
     return false;
   }

@@ -142,14 +142,14 @@ describe('DeviceQueue.pop() with INDIRECT_DESC', () => {
       'inside one registered region',
       (d) => d.setDesc(0, BASE + d.memory.u8.length - 16, 32, DESC_F_INDIRECT, 0),
     ],
-    ['only be named by the head', (d, t) => d.writeDesc(t, BASE, 16, DESC_F_INDIRECT, 0)],
+    ['must not name another one', (d, t) => d.writeDesc(t, BASE, 16, DESC_F_INDIRECT, 0)],
     ['must be 0..1: current value is 2', (d, t) => d.writeDesc(t, BASE, 16, DESC_F_NEXT, 2)],
     ['at most 4 descriptors', (d, t) => d.writeDesc(t, BASE, 16, DESC_F_NEXT, 0)],
     [
-      'only be named by the head',
+      'at most 4 descriptors',
       (d, t) => {
-        d.setDesc(0, BASE, 16, DESC_F_NEXT, 1);
-        d.setDesc(1, BASE + t, 32, DESC_F_INDIRECT, 0);
+        for (const n of [0, 1, 2]) d.setDesc(n, BASE, 16, DESC_F_NEXT, n + 1);
+        d.setDesc(3, BASE + t, 32, DESC_F_INDIRECT, 0);
       },
     ],
   ])('throws: %s', (message, breakRule) => {
@@ -157,6 +157,20 @@ describe('DeviceQueue.pop() with INDIRECT_DESC', () => {
     driver.offerIndirect(driver.buffers, [{ len: 1 }, { len: 1 }]);
     breakRule(driver, driver.buffers);
     expect(() => queue.pop(chain)).toThrow(message);
+  });
+
+  it('follows a chain whose last descriptor names a table', () => {
+    const { driver, queue, chain } = setup(4, features);
+    driver.offerIndirect(driver.buffers, [{ len: 100 }, { len: 200, writable: true }]);
+    driver.setDesc(0, BASE, 12, DESC_F_NEXT, 1);
+    driver.setDesc(1, BASE + driver.buffers, 32, DESC_F_INDIRECT, 0);
+    expect(queue.pop(chain)).toBe(true);
+    expect([chain.head, [...chain.len.subarray(0, chain.count)], chain.bytes]).toEqual([
+      0,
+      [12, 100, 200],
+      312,
+    ]);
+    expect([...chain.writable.subarray(0, 3)]).toEqual([0, 0, 1]);
   });
 
   it('refuses a chain longer than the queue', () => {

@@ -207,8 +207,7 @@ export class DeviceQueue {
       const len = view.getUint32(at + 8, true);
       const link = view.getUint32(at + 12, true);
       if ((link & DESC_F_INDIRECT) !== 0) {
-        if (nested || chain.count > 0)
-          this.#refuse('VIRTIO_INDIRECT', head, 'an indirect table may only be named by the head');
+        if (nested) this.#refuse('VIRTIO_INDIRECT', head, 'an indirect table must not name another one');
         table = this.#enterTable(head, lo, hi, len, link);
         entries = len / DESC_SIZE;
         nested = true;
@@ -226,7 +225,7 @@ export class DeviceQueue {
     );
   }
 
-  /** [VIRTIO 1.2 §2.7.5.3] Byte offset of an indirect table. */
+  /** [VIRTIO 1.2 §2.7.5.3] Byte offset of an indirect table, which ends a chain: most often it is all of it. */
   #enterTable(head: number, lo: number, hi: number, len: number, link: number): number {
     if (!this.#indirect) this.#refuse('VIRTIO_INDIRECT', head, 'INDIRECT_DESC was not negotiated');
     if ((link & DESC_F_NEXT) !== 0)

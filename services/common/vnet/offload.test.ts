@@ -145,6 +145,24 @@ describe('a frame with NEEDS_CSUM', () => {
     for (const client of receivers) expect(completed(client)).toEqual([retag(source, tag, 0xe007)]);
   });
 
+  it('is finished when a tag moves csum_start beyond what a header can say', () => {
+    const csumStart = 0xfffe;
+    const source = new Uint8Array(csumStart + 8).fill(1, 14);
+    const hub = new MockHub();
+    const a = hub.add(SENDER);
+    const b = hub.add({ features: [f.NET_F_GUEST_CSUM], mergeable: true, tag: TAG_INSERT, tci: 5 });
+    gives(b, 50, [1526]);
+    a.send(source, evenCuts(source.length), netHeader({ flags: 1, csumStart, csumOffset: 2 }));
+    hub.run(a);
+    const [received] = receivedFrames(b);
+    expect([...(received?.header.subarray(0, 10) ?? [])]).toEqual(new Array(10).fill(0));
+    const sum = ~slowSum(source.subarray(csumStart)) & 0xffff;
+    expect([...(received?.frame.subarray(csumStart + 4) ?? [])]).toEqual([
+      ...[1, 1, sum >>> 8, sum & 0xff],
+      ...[1, 1, 1, 1],
+    ]);
+  });
+
   it('is not waited for when the receiver has no buffer, or one that is too small', () => {
     const hub = new MockHub();
     const [a, b] = [hub.add(SENDER), hub.add()] as [MockClient, MockClient];

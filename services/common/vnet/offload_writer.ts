@@ -21,6 +21,8 @@ import { growth, isTagged, TAG_INSERT, TAG_KEEP, TAG_OFFSET, TAG_REMOVE, TAG_SIZ
 
 /** Bytes of private memory of a writer. */
 export const WRITER_SCRATCH = SEGMENT_SCRATCH + 24;
+/** csum_start has 16 bits. */
+const MAX_CSUM_START = 0xffff;
 
 export class OffloadWriter {
   readonly #memory: Memory;
@@ -87,10 +89,12 @@ export class OffloadWriter {
 
   #deliverOne(frame: SourceFrame, tag: number, tci: number): number {
     const writer = this.#writer;
-    if (frame.length + growth(tag) > this.#limitFor(frame, tag)) return ~DROP.TOO_LONG;
+    const shift = growth(tag);
+    if (frame.length + shift > this.#limitFor(frame, tag)) return ~DROP.TOO_LONG;
     if (!writer.begin()) return ~DROP.NO_DESCRIPTOR;
-    const partial = this.#takes.csum;
-    this.#writeHeader(frame, growth(tag), partial);
+    // A tag may move the checksum out of what a header can say.
+    const partial = this.#takes.csum && frame.offload.csumStart + shift <= MAX_CSUM_START;
+    this.#writeHeader(frame, shift, partial);
     if (partial ? this.#body(frame, tag, tci, frame.length) : this.#finished(frame, tag, tci))
       return writer.finish() - this.#uncounted;
     return this.#abandon();

@@ -156,7 +156,8 @@ export class SourceFrame {
     this.dstLo = view.getInt32(at + 2, true);
     this.srcHi = view.getUint16(at + 6, true);
     this.srcLo = view.getInt32(at + 8, true);
-    this.tagged = view.getUint16(at + TAG_OFFSET, true) === TPID_LE;
+    // Half a tag is none: what is behind the end would be the VLAN.
+    this.tagged = view.getUint16(at + TAG_OFFSET, true) === TPID_LE && this.length >= PARSED;
     this.tci = this.tagged ? view.getUint16(at + TAG_OFFSET + 2, false) : 0;
   }
 }

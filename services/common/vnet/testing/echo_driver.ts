@@ -1,6 +1,6 @@
 /**
  * A driver in a process of its own, for `event_idx.test.ts`: sends numbered frames into a port that sends them back, with
- * pauses of all kinds, and sleeps on its doorbell whenever it has nothing to do. A wake-up that is lost ends everything.
+ * pauses, and sleeps on its doorbell whenever it has nothing to do. A wake-up that is lost ends everything.
  *
  * argv: run directory, memory name, its size, doorbell of the device, frames, entries, 1 for EVENT_IDX.
  * Prints one line of JSON, a Report.
@@ -12,13 +12,14 @@ import { Pump } from '#common/shm/pump';
 import { DriverQueue } from '#common/virtio/driver_queue';
 import { F_EVENT_IDX, featureSet } from '#common/virtio/features';
 import { layoutQueue } from '#common/virtio/layout';
-import { echoLayout, SLOT_BYTES } from './echo_layout.ts';
+import { DRAINS, echoLayout, SLOT_BYTES } from './echo_layout.ts';
 
 export interface Report {
   readonly frames: number;
   readonly kicks: number;
   readonly interrupts: number;
-  readonly sleeps: number;
+  /** How often everything was back, and nothing was on its way. */
+  readonly drains: number;
 }
 
 const FRAME_BYTES = 12 + 60;
@@ -42,8 +43,8 @@ const features = featureSet(...(eventIdx === '1' ? [F_EVENT_IDX] : []));
 const rx = new DriverQueue(arena, layoutQueue(count, mapping.offset + at.rx), features, 'rx');
 const tx = new DriverQueue(arena, layoutQueue(count, mapping.offset + at.tx), features, 'tx');
 const { u32 } = arena;
-let [sent, received, kicks, interrupts, sleeps] = [0, 0, 0, 0, 0];
-let pausing = false;
+let [sent, received, kicks, interrupts, drains] = [0, 0, 0, 0, 0];
+let waking = false;
 let seed = 1;
 const random = (n: number): number => {
   seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
@@ -87,25 +88,31 @@ function send(): number {
   return most;
 }
 
+/** Nothing is sent until all frames are back and the driver has gone to sleep, which `wakeLater` ends. */
+function isDraining(): boolean {
+  return sent >= ((drains + 1) * frames) / DRAINS;
+}
+
+function wakeLater(): void {
+  if (waking) return;
+  waking = true;
+  const wake = (): void => {
+    waking = false;
+    drains += 1;
+    pump.kick();
+  };
+  if (random(2) === 0) setImmediate(wake);
+  else setTimeout(wake, random(2));
+}
+
 function poll(): boolean {
   const worked = receive();
   if (received === frames) {
     pump.stop();
-    process.stdout.write(`${JSON.stringify({ frames, kicks, interrupts, sleeps } satisfies Report)}\n`);
+    process.stdout.write(`${JSON.stringify({ frames, kicks, interrupts, drains } satisfies Report)}\n`);
     process.exit(0);
   }
-  if (pausing) return worked > 0;
-  // Now and then everything drains and both sides fall asleep, with or without a frame on the way.
-  if (random(30) === 0) {
-    pausing = true;
-    const end = (): void => {
-      pausing = false;
-      pump.kick();
-    };
-    if (random(2) === 0) setImmediate(end);
-    else setTimeout(end, random(2));
-    return worked > 0;
-  }
+  if (isDraining()) return worked > 0;
   return send() > 0 || worked > 0;
 }
 
@@ -113,7 +120,7 @@ const pump = new Pump(
   {
     poll,
     arm: () => {
-      sleeps += 1;
+      if (isDraining() && received === sent) wakeLater();
       const first = rx.enableInterrupts();
       return (tx.free === 0 && tx.enableInterrupts()) || first;
     },

@@ -2,6 +2,8 @@
 import { queueBytes } from '#common/virtio/layout';
 
 export const SLOT_BYTES = 128;
+/** So many parts the frames have: before the next one begins, all of the last are back and the driver has slept. */
+export const DRAINS = 500;
 
 /** `entries` of each queue; receive slots first, then as many to send. */
 export function echoLayout(entries: number): { rx: number; tx: number; slots: number; bytes: number } {
