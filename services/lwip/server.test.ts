@@ -1,4 +1,5 @@
 // Server, UDP, resolver over UDP and TCP, and the stack's own defences, with kernel peers behind libslirp.
+import { randomBytes } from 'node:crypto';
 import dgram from 'node:dgram';
 import net from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -9,7 +10,7 @@ import { emitIpv4, IP_PROTOCOL } from '#common/wire/ipv4';
 import { lwipExchange } from './resolver/exchange.ts';
 import { Server } from './server.ts';
 import type { Socket } from './socket.ts';
-import { event, type TestHost, testHost } from './testing/host.ts';
+import { event, type TestHost, testHost, until } from './testing/host.ts';
 import { UdpSocket } from './udp.ts';
 
 let host: TestHost;
@@ -22,22 +23,12 @@ afterAll(() => {
   host[Symbol.dispose]();
 });
 
-/** A port of the host that nobody uses now. */
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await event(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 describe('Server', () => {
   it('accepts, echoes and closes', async () => {
     const server = new Server(host, {}, (socket: Socket) => socket.pipe(socket)).listen({ port: 8080 });
     await event(server, 'listening');
     expect(server.address()).toEqual({ address: '::', family: 'IPv6', port: 8080 });
-    const port = await freePort();
-    host.slirp.forward(port, 8080);
+    const port = host.slirp.forward(8080);
     for (let n = 0; n < 3; n++) {
       const client = net.connect(port, '127.0.0.1');
       const text = 'x'.repeat(200_000);
@@ -57,13 +48,18 @@ describe('Server', () => {
       port: 8083,
     });
     await event(server, 'listening');
-    const port = await freePort();
-    host.slirp.forward(port, 8083);
-    const localPort = await freePort();
+    const port = host.slirp.forward(8083);
+    // An address of its own: nobody else takes the port in between.
+    const localAddress = ['127', ...randomBytes(3).map((byte) => 1 + (byte % 254))].join('.');
+    let localPort = 0;
     for (let n = 0; n < 3; n++) {
       const gone = event<Socket>(server, 'connection').then((socket) => event(socket, 'close'));
       let got = '';
-      for await (const chunk of net.connect({ port, localPort, host: '127.0.0.1' })) got += chunk;
+      const client = net.connect({ port, localPort, localAddress, host: '127.0.0.1' });
+      client.once('connect', () => {
+        localPort = client.localPort as number;
+      });
+      for await (const chunk of client) got += chunk;
       expect([n, got]).toEqual([n, 'bye']);
       await gone;
       // The last acknowledgement is still to reach the user network.
@@ -111,6 +107,20 @@ describe('UdpSocket', () => {
 });
 
 describe('lwipExchange()', () => {
+  /** Listens on a port that is free for UDP, too. */
+  async function samePort(tcp: net.Server): Promise<{ udp: dgram.Socket; port: number }> {
+    for (;;) {
+      tcp.listen(0, '127.0.0.1');
+      await event(tcp, 'listening');
+      const { port } = tcp.address() as net.AddressInfo;
+      const udp = dgram.createSocket('udp4').bind(port, '127.0.0.1');
+      const taken = await event<undefined>(udp, 'listening').catch((err: NodeJS.ErrnoException) => err);
+      if (taken === undefined) return { udp, port };
+      if (taken.code !== 'EADDRINUSE') throw taken;
+      await new Promise((resolve) => tcp.close(resolve));
+    }
+  }
+
   const reply = (query: DnsMessage, flags: number): Uint8Array => {
     const bytes = new Uint8Array(1024);
     const question = query.questions[0] ?? { name: '', type: 0, class: 0 };
@@ -133,10 +143,7 @@ describe('lwipExchange()', () => {
         socket.end(Buffer.concat([Uint8Array.of(message.length & 0xff), message]));
       });
     });
-    tcp.listen(0, '127.0.0.1');
-    await event(tcp, 'listening');
-    const { port } = tcp.address() as net.AddressInfo;
-    const udp = dgram.createSocket('udp4');
+    const { udp, port } = await samePort(tcp);
     udp.on('message', (data, from) => {
       const query = decodeDns(data, 0, data.length);
       for (const forged of [
@@ -148,9 +155,7 @@ describe('lwipExchange()', () => {
         udp.send(forged, from.port, from.address);
       }
     });
-    udp.bind(port, '127.0.0.1');
-    await event(udp, 'listening');
-    const answer = await lwipExchange(host, port)('10.0.2.2', 'a.example', DNS_TYPE.A, 2000);
+    const answer = await lwipExchange(host, port)('10.0.2.2', 'a.example', DNS_TYPE.A, 20_000);
     expect(answer?.answers.map(({ data }) => [...data])).toEqual([[1, 2, 3, 4]]);
     udp.close();
     expect(await lwipExchange(host, port)('10.0.2.2', 'a.example', DNS_TYPE.A, 50)).toBeUndefined();
@@ -173,15 +178,16 @@ describe('the stack', () => {
     expect(netif.counters.rxFiltered).toBe(before + 1);
   });
 
-  it('stops its clock when nothing can be pending', () => {
+  it('stops its clock when nothing can be pending', async () => {
+    const { timers } = host.stack;
+    await until(() => !timers.hasConnections);
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     try {
-      const { timers } = host.stack;
       timers.stop();
       timers.touch();
       expect(timers.awake).toBe(true);
-      if (!timers.hasConnections) vi.advanceTimersByTime(300_000);
-      expect(timers.awake).toBe(timers.hasConnections);
+      vi.advanceTimersByTime(300_000);
+      expect(timers.awake).toBe(false);
     } finally {
       vi.useRealTimers();
     }
