@@ -2,21 +2,45 @@
 import { randomBytes } from 'node:crypto';
 import dgram from 'node:dgram';
 import net from 'node:net';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { put16, put32 } from '#common/wire/bytes';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { get16, get32, put16, put32 } from '#common/wire/bytes';
+import { finish, pseudoSum, sumOf } from '#common/wire/checksum';
 import { DNS_FLAG, DNS_TYPE, type DnsMessage, decodeDns, encodeDns } from '#common/wire/dns';
 import { ETHERTYPE, emitEthernet } from '#common/wire/ethernet';
 import { emitIpv4, IP_PROTOCOL } from '#common/wire/ipv4';
 import { lwipExchange } from './resolver/exchange.ts';
 import { Server } from './server.ts';
 import type { Socket } from './socket.ts';
-import { event, type TestHost, testHost, until } from './testing/host.ts';
+import { event, type TestHost, tcpOf, testHost, until } from './testing/host.ts';
 import { UdpSocket } from './udp.ts';
+
+/** Of a frame whose IPv4 header has no options. */
+const TCP = 34;
+const [FIN, SYN, RST, ACK] = [0x01, 0x02, 0x04, 0x10];
+
+const flagsOf = (u8: Uint8Array, at: number): number => u8[at + TCP + 13] as number;
+
+/** A segment without data of the connection that `frame` belongs to, in the same direction. */
+function bare(frame: Uint8Array, flags: number, sequence: number, acknowledgement: number): Uint8Array {
+  const segment = frame.slice(0, TCP + 20);
+  emitIpv4(segment, 14, 20, IP_PROTOCOL.TCP, get32(frame, 26), get32(frame, 30));
+  put32(segment, TCP + 4, sequence >>> 0);
+  put32(segment, TCP + 8, acknowledgement >>> 0);
+  put16(segment, TCP + 12, (5 << 12) | flags);
+  put16(segment, TCP + 16, 0);
+  const pseudo = pseudoSum(get32(frame, 26), get32(frame, 30), IP_PROTOCOL.TCP, 20);
+  put16(segment, TCP + 16, finish(pseudo + sumOf(segment, TCP, 20)));
+  return segment;
+}
 
 let host: TestHost;
 
 beforeAll(() => {
   host = testHost();
+});
+
+afterEach(() => {
+  host.slirp.lose = undefined;
 });
 
 afterAll(() => {
@@ -65,6 +89,48 @@ describe('Server', () => {
       // The last acknowledgement is still to reach the user network.
       await new Promise(setImmediate);
     }
+    server.close();
+  });
+
+  it('accepts a client that comes again in the same batch of frames in which it has ended the old connection', async () => {
+    const server = new Server(host, {}, (socket: Socket) =>
+      socket
+        .on('error', () => {})
+        .resume()
+        .end('bye'),
+    );
+    server.listen(8084);
+    await event(server, 'listening');
+    const { slirp, stack } = host;
+    const { u8 } = stack.memory;
+    // Its FIN does not come through; from then on we are the client.
+    const fin = new Promise<Uint8Array>((resolve) => {
+      slirp.lose = (direction, at, length) => {
+        const ends = direction === 'rx' && tcpOf(host, at)?.destination === 8084 && flagsOf(u8, at) & FIN;
+        if (ends) resolve(u8.slice(at, at + length));
+        return ends !== false && ends !== 0;
+      };
+    });
+    const client = net.connect(slirp.forward(8084), '127.0.0.1').resume();
+    const last = await fin;
+    const answers: Uint8Array[] = [];
+    slirp.lose = (direction, at, length) => {
+      if (direction === 'rx' || tcpOf(host, at)?.source !== 8084) return false;
+      answers.push(u8.slice(at, at + length));
+      return true;
+    };
+    const again = event<Socket>(server, 'connection');
+    const begin = (get32(last, TCP + 4) + 1_000_000) >>> 0;
+    slirp.inject(last);
+    slirp.inject(bare(last, SYN, begin, 0));
+    const answer = (): Uint8Array | undefined => answers.find((frame) => flagsOf(frame, 0) === (SYN | ACK));
+    await until(() => answer() !== undefined);
+    const theirs = get32(answer() as Uint8Array, TCP + 4);
+    slirp.inject(bare(last, ACK, begin + 1, theirs + 1));
+    expect((await again).remotePort).toBe(get16(last, TCP));
+    await until(() => answers.some((frame) => Buffer.from(frame).includes('bye')));
+    slirp.inject(bare(last, RST, begin + 1, 0));
+    client.destroy();
     server.close();
   });
 
@@ -164,18 +230,16 @@ describe('lwipExchange()', () => {
 });
 
 describe('the stack', () => {
-  it('survives an echo request that claims to come from our own address', () => {
-    const { stack, netif } = host;
-    const at = stack.memory.mapPrivate(4096);
-    const { u8 } = stack.memory;
-    const ip = emitEthernet(u8, at, netif.mac, netif.mac, ETHERTYPE.IPV4);
-    const icmp = emitIpv4(u8, ip, 8, IP_PROTOCOL.ICMP, netif.ip, netif.ip);
-    put16(u8, icmp, 0x0800);
-    put32(u8, icmp + 2, 0xf7ff0000);
+  it('survives an echo request that claims to come from our own address', async () => {
+    const { netif, slirp } = host;
+    const frame = new Uint8Array(60);
+    const ip = emitEthernet(frame, 0, netif.mac, netif.mac, ETHERTYPE.IPV4);
+    const icmp = emitIpv4(frame, ip, 8, IP_PROTOCOL.ICMP, netif.ip, netif.ip);
+    put16(frame, icmp, 0x0800);
+    put32(frame, icmp + 2, 0xf7ff0000);
     const before = netif.counters.rxFiltered;
-    netif.receive(0, at, 60);
-    netif.endBatch();
-    expect(netif.counters.rxFiltered).toBe(before + 1);
+    slirp.inject(frame);
+    await until(() => netif.counters.rxFiltered === before + 1);
   });
 
   it('stops its clock when nothing can be pending', async () => {

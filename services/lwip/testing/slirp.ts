@@ -182,15 +182,27 @@ export class SlirpPort implements FramePort {
 
   /** Never calls lwIP from here: the frame waits for the next turn. */
   #fromSlirp(from: number, length: number): number {
-    const index = this.#free.pop();
-    if (index === undefined || length > MAX_FRAME) {
+    const at = this.#enqueue(length);
+    if (at >= 0) this.#memcpy(this.#memory.address + at, from, length);
+    return length;
+  }
+
+  /** A frame as if slirp had sent it; those of one turn of the event loop come in one batch. */
+  inject(frame: Uint8Array): void {
+    const at = this.#enqueue(frame.length);
+    if (at >= 0) this.#memory.u8.set(frame, at);
+  }
+
+  /** Where the next frame goes, or -1 when it is dropped. */
+  #enqueue(length: number): number {
+    const index = length > MAX_FRAME ? undefined : this.#free.pop();
+    if (index === undefined) {
       this.dropped++;
-      return length;
+      return -1;
     }
-    this.#memcpy(this.#memory.address + this.#bufferAt(index), from, length);
     this.#queue.push({ index, length });
     this.#kick();
-    return length;
+    return this.#bufferAt(index);
   }
 
   #bufferAt(index: number): number {
