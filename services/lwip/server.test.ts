@@ -4,7 +4,6 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { get16, get32, put16, put32 } from '#common/wire/bytes';
-import { finish, pseudoSum, sumOf } from '#common/wire/checksum';
 import { DNS_FLAG, DNS_TYPE, type DnsMessage, decodeDns, encodeDns } from '#common/wire/dns';
 import { ETHERTYPE, emitEthernet } from '#common/wire/ethernet';
 import { emitIpv4, IP_PROTOCOL } from '#common/wire/ipv4';
@@ -12,25 +11,24 @@ import { lwipExchange } from './resolver/exchange.ts';
 import { Server } from './server.ts';
 import type { Socket } from './socket.ts';
 import { event, type TestHost, tcpOf, testHost, until } from './testing/host.ts';
+import { flagsOf, segmentFrame, TCP_AT, TCP_FLAG } from './testing/segment.ts';
 import { UdpSocket } from './udp.ts';
 
-/** Of a frame whose IPv4 header has no options. */
-const TCP = 34;
-const [FIN, SYN, RST, ACK] = [0x01, 0x02, 0x04, 0x10];
-
-const flagsOf = (u8: Uint8Array, at: number): number => u8[at + TCP + 13] as number;
+const { FIN, SYN, RST, ACK } = TCP_FLAG;
 
 /** A segment without data of the connection that `frame` belongs to, in the same direction. */
-function bare(frame: Uint8Array, flags: number, sequence: number, acknowledgement: number): Uint8Array {
-  const segment = frame.slice(0, TCP + 20);
-  emitIpv4(segment, 14, 20, IP_PROTOCOL.TCP, get32(frame, 26), get32(frame, 30));
-  put32(segment, TCP + 4, sequence >>> 0);
-  put32(segment, TCP + 8, acknowledgement >>> 0);
-  put16(segment, TCP + 12, (5 << 12) | flags);
-  put16(segment, TCP + 16, 0);
-  const pseudo = pseudoSum(get32(frame, 26), get32(frame, 30), IP_PROTOCOL.TCP, 20);
-  put16(segment, TCP + 16, finish(pseudo + sumOf(segment, TCP, 20)));
-  return segment;
+function segmentOf(frame: Uint8Array, flags: number, sequence: number, acknowledgement = 0): Uint8Array {
+  return segmentFrame({
+    toMac: frame.subarray(0, 6),
+    fromMac: frame.subarray(6, 12),
+    fromIp: get32(frame, 26),
+    toIp: get32(frame, 30),
+    fromPort: get16(frame, TCP_AT),
+    toPort: get16(frame, TCP_AT + 2),
+    flags,
+    sequence,
+    acknowledgement,
+  });
 }
 
 let host: TestHost;
@@ -120,16 +118,16 @@ describe('Server', () => {
       return true;
     };
     const again = event<Socket>(server, 'connection');
-    const begin = (get32(last, TCP + 4) + 1_000_000) >>> 0;
+    const begin = (get32(last, TCP_AT + 4) + 1_000_000) >>> 0;
     slirp.inject(last);
-    slirp.inject(bare(last, SYN, begin, 0));
-    const answer = (): Uint8Array | undefined => answers.find((frame) => flagsOf(frame, 0) === (SYN | ACK));
+    slirp.inject(segmentOf(last, SYN, begin));
+    const answer = (): Uint8Array | undefined => answers.find((frame) => flagsOf(frame) === (SYN | ACK));
     await until(() => answer() !== undefined);
-    const theirs = get32(answer() as Uint8Array, TCP + 4);
-    slirp.inject(bare(last, ACK, begin + 1, theirs + 1));
-    expect((await again).remotePort).toBe(get16(last, TCP));
+    const theirs = get32(answer() as Uint8Array, TCP_AT + 4);
+    slirp.inject(segmentOf(last, ACK, begin + 1, theirs + 1));
+    expect((await again).remotePort).toBe(get16(last, TCP_AT));
     await until(() => answers.some((frame) => Buffer.from(frame).includes('bye')));
-    slirp.inject(bare(last, RST, begin + 1, 0));
+    slirp.inject(segmentOf(last, RST, begin + 1));
     client.destroy();
     server.close();
   });
