@@ -21,6 +21,14 @@ const ODD: Record<string, string> = {
   '/empty': '',
   '/short': 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this',
   '/chunk': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+  '/hex': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n',
+  '/conflict': 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello',
+  '/both':
+    'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
+  '/hints': 'HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello',
+  '/switch': 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n',
+  '/long-head': `HTTP/1.1 200 OK\r\nX: ${'x'.repeat(400_000)}\r\n\r\n`,
+  '/none': 'HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n',
   '/zero-nine': 'just text\n',
 };
 
@@ -33,6 +41,7 @@ beforeAll(async () => {
     } else if (url === '/https') response.writeHead(301, { Location: 'https://secure/' }).end();
     else if (url === '/away')
       response.writeHead(302, { Location: `http://localhost:${base.split(':')[2]}/headers` }).end();
+    else if (url === '/same') response.writeHead(302, { Location: `${base}/headers` }).end();
     else if (url === '/stays') response.writeHead(302, { Location: '/headers' }).end();
     else if (url === '/utf8')
       response.writeHead(302, { Location: Buffer.from('/ä').toString('latin1') }).end();
@@ -158,6 +167,12 @@ describe('curl()', () => {
     expect(JSON.parse(out)).toContain(`Basic ${expected}`);
   });
 
+  it.each(['stays', 'same', 'away'])('sends the login of a URL to its host only: /%s', async (path) => {
+    const { out } = await run('-sL', `http://a:b@${base.slice(7)}/${path}`);
+    const login = `Basic ${Buffer.from('a:b').toString('base64')}`;
+    expect((JSON.parse(out) as string[]).includes(login)).toBe(path !== 'away');
+  });
+
   it('keeps what -H says for one host from the one that a redirect leads to', async () => {
     const secret = ['-H', 'Authorization: x', '-H', 'cookie: y', '-H', 'Host: z', '-H', 'X-Test: 1'];
     const away = await run('-sL', ...secret, `${base}/away`);
@@ -228,10 +243,27 @@ describe('curl()', () => {
       err: 'curl: (18) end of response with 91 bytes missing\n',
     });
     expect(await run('-sS', `${odd}/chunk`)).toMatchObject({ exit: 18, out: 'hello' });
+    expect(await run('-sS', `${odd}/hex`)).toMatchObject({
+      exit: 56,
+      out: 'hello',
+      err: 'curl: (56) Malformed encoding found in chunked-encoding\n',
+    });
+    expect(await run('-sS', `${odd}/long-head`)).toMatchObject({ exit: 56, out: '' });
+    for (const path of ['conflict', 'both'])
+      expect(await run('-sS', `${odd}/${path}`)).toMatchObject({ exit: 8, out: '' });
+    expect(await run('-sS', `${odd}/switch`)).toMatchObject({
+      exit: 8,
+      err: 'curl: (8) Weird server reply (unexpected 101 response)\n',
+    });
     expect(await run('-sS', `${odd}/zero-nine`)).toMatchObject({
       exit: 1,
       err: 'curl: (1) Received HTTP/0.9 when not allowed\n',
     });
+  });
+
+  it('takes what comes in front of the reply, and a reply without a body', async () => {
+    expect(await run('-sS', `${odd}/hints`)).toEqual({ exit: 0, out: 'hello', err: '' });
+    expect(await run('-sS', `${odd}/none`)).toEqual({ exit: 0, out: '', err: '' });
   });
 
   it('-m and --connect-timeout end what takes too long', async () => {
