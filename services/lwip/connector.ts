@@ -6,7 +6,7 @@
  */
 import type { LookupFunction } from 'node:net';
 import { formatIpv4 } from '#common/wire/ipv4';
-import { type IpAddress, parseIp } from './address.ts';
+import { type IpAddress, isPort, parseIp } from './address.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import { codeOf, ERR, endpointText, NetError, type NetErrorCode } from './errors.ts';
 import type { Netif } from './netif.ts';
@@ -61,12 +61,13 @@ export class Connector {
   #stopAsking = (): void => {};
   #over = false;
 
-  /** Throws RangeError unless the port is 1..65535. */
+  /** Throws RangeError unless the port is 1..65535 and the local one 0..65535. */
   constructor(host: SocketHost, options: ConnectOptions, stream: ConnectionEvents, events: ConnectorEvents) {
-    const { port } = options;
-    if (!Number.isInteger(port) || port < 1 || port > 65535) {
+    const { port, localPort = 0 } = options;
+    if (!isPort(port, 1))
       throw new RangeError(`Cannot connect as port must be 1..65535: current value is ${port}`);
-    }
+    if (!isPort(localPort, 0))
+      throw new RangeError(`Cannot connect as localPort must be 0..65535: current value is ${localPort}`);
     this.#host = host;
     this.#options = options;
     this.#stream = stream;

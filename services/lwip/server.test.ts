@@ -164,6 +164,13 @@ describe('UdpSocket', () => {
     expect(() => socket.send(Buffer.alloc(0), 1, '8.8.8')).toThrow(
       /Cannot send to 8\.8\.8:1 as it is no IP address/,
     );
+    for (const port of [0, 65_536 + peer.address().port, -1, 1.5])
+      expect(() => socket.send(Buffer.alloc(1), port, '10.0.2.2')).toThrow(
+        `Cannot send to 10.0.2.2:${port} as port must be 1..65535`,
+      );
+    expect(() => new UdpSocket(host).bind(65_536 + 7001)).toThrow(
+      'Cannot bind to [::]:72537 as port must be 0..65535',
+    );
     expect(() => new UdpSocket(host).bind(7000)).toThrow(/Cannot bind to \[::\]:7000 as the port is in use/);
     socket.close();
     peer.close();

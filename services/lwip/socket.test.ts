@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import http from 'node:http';
 import net from 'node:net';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { refusingPort } from '#common/testing/refusing_port';
 import { LwipAgent } from './agent.ts';
 import { Socket } from './socket.ts';
@@ -288,6 +288,46 @@ describe('Socket', () => {
     abort.abort();
     expect(await event<Error>(socket, 'error')).toMatchObject({ name: 'AbortError' });
     expect(socket.destroyed).toBe(true);
+  });
+
+  it('tells what it was writing when it is destroyed', async () => {
+    const port = await peer((socket) => socket.resume());
+    const socket = connect(port);
+    await event(socket, 'connect');
+    const written = new Promise<Error | null | undefined>((resolve) => {
+      socket.write(Buffer.alloc(32 * 2 ** 20), resolve);
+    });
+    socket.destroy();
+    expect(await written).toMatchObject({ code: 'ECANCELED' });
+  });
+
+  it('does not connect when it has been aborted before', async () => {
+    const port = await peer(() => {});
+    const seen = vi.fn();
+    host.slirp.lose = (direction, at) => {
+      if (direction === 'tx' && tcpOf(host, at)?.destination === port) seen();
+      return false;
+    };
+    const socket = connect(port, { signal: AbortSignal.abort() });
+    expect(await event<Error>(socket, 'error')).toMatchObject({ name: 'AbortError' });
+    // Another one behind it.
+    const next = await peer((each) => each.end('x'));
+    expect((await collect(connect(next))).toString()).toBe('x');
+    expect([seen.mock.calls.length, socket.connecting]).toEqual([0, false]);
+  });
+
+  it.each([-1, 65_536, 1.5])('refuses local port %d', (localPort) => {
+    expect(() => new Socket(host).connect({ host: GATEWAY, port: 80, localPort })).toThrow(
+      `Cannot connect as localPort must be 0..65535: current value is ${localPort}`,
+    );
+  });
+
+  it('waits at most as long as a timer can', async () => {
+    const spy = vi.spyOn(process, 'emitWarning').mockReturnValue(undefined);
+    const socket = new Socket(host).setTimeout(2 ** 33);
+    expect([spy.mock.calls, socket.timeout]).toEqual([[], 2 ** 31 - 1]);
+    spy.mockRestore();
+    socket.destroy();
   });
 
   it('binds to a local port and refuses one in use', async () => {
