@@ -43,10 +43,14 @@ const FILES: Record<string, SiteFile | SiteDirectory> = {
 };
 const SITE: Site = {
   find: async (names) => {
-    if (names[0] === 'throws') throw new Error('the server of the files died');
+    if (names[0] === 'late') await gone;
+    if (names[0] === 'throws' || names[0] === 'late') throw new Error('the server of the files died');
     return FILES[names.join('/')];
   },
 };
+
+/** When the client of /late has gone. */
+let gone: Promise<unknown> | undefined;
 
 let listener: net.Server;
 let server: HttpServer;
@@ -144,9 +148,10 @@ describe('GET', () => {
   });
 
   it('answers 405 with Allow to other methods and does not read their bodies', async () => {
-    for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) {
+    for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS', 'CONNECT']) {
       const response = await raw(`${method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello`);
       expect([statusOf(response), header(response, 'allow')]).toEqual([405, 'GET, HEAD']);
+      expect(lines.at(-1)).toMatch(new RegExp(`"${method} / HTTP/1.1" 405 \\d+ \\(`));
     }
   });
 
@@ -157,6 +162,22 @@ describe('GET', () => {
     expect(lines[0]).toMatch(
       /^127\.0\.0\.1 "GET \/throws HTTP\/1\.1" 500 \d+ \(.*the server of the files died\)$/,
     );
+  });
+
+  it('gets over a client that has gone when it is to hear of that', async () => {
+    const logged = new Promise<void>((resolve) => {
+      onLine = resolve;
+    });
+    const accepted = once(listener, 'connection');
+    const client = net.connect(port, '127.0.0.1');
+    const [socket] = (await accepted) as [net.Socket];
+    gone = new Promise((resolve) => socket.once('close', resolve));
+    client.write('GET /late HTTP/1.1\r\nHost: a\r\n\r\n');
+    await once(socket, 'data');
+    client.resetAndDestroy();
+    await logged;
+    expect(lines).toEqual([expect.stringMatching(/"GET \/late HTTP\/1\.1" 500 \d+ \(.*files died\)$/)]);
+    expect(statusOf(await get('/'))).toBe(200);
   });
 
   it('breaks a response off when the file became shorter', async () => {
