@@ -1,10 +1,10 @@
-import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { refusingPort } from '#common/testing/refusing_port';
 import { curl } from './curl.ts';
 import { fiveDigits } from './progress.ts';
 
@@ -21,6 +21,14 @@ const ODD: Record<string, string> = {
   '/empty': '',
   '/short': 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this',
   '/chunk': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+  '/hex': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n',
+  '/conflict': 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello',
+  '/both':
+    'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
+  '/hints': 'HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello',
+  '/switch': 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n',
+  '/long-head': `HTTP/1.1 200 OK\r\nX: ${'x'.repeat(400_000)}\r\n\r\n`,
+  '/none': 'HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n',
   '/zero-nine': 'just text\n',
 };
 
@@ -33,6 +41,7 @@ beforeAll(async () => {
     } else if (url === '/https') response.writeHead(301, { Location: 'https://secure/' }).end();
     else if (url === '/away')
       response.writeHead(302, { Location: `http://localhost:${base.split(':')[2]}/headers` }).end();
+    else if (url === '/same') response.writeHead(302, { Location: `${base}/headers` }).end();
     else if (url === '/stays') response.writeHead(302, { Location: '/headers' }).end();
     else if (url === '/utf8')
       response.writeHead(302, { Location: Buffer.from('/ä').toString('latin1') }).end();
@@ -63,18 +72,34 @@ afterAll(() => {
   oddServer.close();
   rmSync(scratch, { recursive: true });
 });
+afterEach(() => {
+  vi.useRealTimers();
+});
 
-async function run(...args: string[]): Promise<{ exit: number; out: string; err: string }> {
+/** No name server is asked: all names are this machine, but those that cannot exist [RFC 2606 §2]. */
+const lookup: net.LookupFunction = (name, { all }, callback) => {
+  if (name.endsWith('.invalid'))
+    callback(Object.assign(new Error('no such name'), { code: 'ENOTFOUND' }), '');
+  else if (all) callback(null, [{ address: '127.0.0.1', family: 4 }]);
+  else callback(null, '127.0.0.1', 4);
+};
+
+/** Runs curl; `onOutput` hears all that has come to stdout. */
+async function runWith(
+  onOutput: (out: string) => void,
+  ...args: string[]
+): Promise<{ exit: number; out: string; err: string }> {
   let [out, err] = ['', ''];
   const output = (add: (text: string) => void) => ({
     write: async (data: string | Uint8Array) =>
       add(typeof data === 'string' ? data : Buffer.from(data).toString('latin1')),
   });
-  const agent = new http.Agent();
+  const agent = new http.Agent({ lookup });
   const env = {
     argv: ['rom/curl', ...args],
     stdout: output((text) => {
       out += text;
+      onOutput(out);
     }),
     stderr: output((text) => {
       err += text;
@@ -85,6 +110,8 @@ async function run(...args: string[]): Promise<{ exit: number; out: string; err:
   agent.destroy();
   return { exit, out, err };
 }
+
+const run = (...args: string[]) => runWith(() => {}, ...args);
 
 describe('curl()', () => {
   it('writes the body, and with -i the head before it', async () => {
@@ -140,6 +167,12 @@ describe('curl()', () => {
     expect(JSON.parse(out)).toContain(`Basic ${expected}`);
   });
 
+  it.each(['stays', 'same', 'away'])('sends the login of a URL to its host only: /%s', async (path) => {
+    const { out } = await run('-sL', `http://a:b@${base.slice(7)}/${path}`);
+    const login = `Basic ${Buffer.from('a:b').toString('base64')}`;
+    expect((JSON.parse(out) as string[]).includes(login)).toBe(path !== 'away');
+  });
+
   it('keeps what -H says for one host from the one that a redirect leads to', async () => {
     const secret = ['-H', 'Authorization: x', '-H', 'cookie: y', '-H', 'Host: z', '-H', 'X-Test: 1'];
     const away = await run('-sL', ...secret, `${base}/away`);
@@ -187,11 +220,13 @@ describe('curl()', () => {
   });
 
   it('-s hides the reason of a failure, -S shows it again', async () => {
-    const refused = 'http://127.0.0.1:1/';
+    const { port, close } = await refusingPort();
+    const refused = `http://127.0.0.1:${port}/`;
     expect(await run('-s', refused)).toEqual({ exit: 7, out: '', err: '' });
-    expect((await run('-sS', refused)).err).toMatch(
-      /^curl: \(7\) Failed to connect to 127\.0\.0\.1 port 1 after \d+ ms: Could not connect to server/,
+    expect((await run('-sS', refused)).err.replace(String(port), 'PORT')).toMatch(
+      /^curl: \(7\) Failed to connect to 127\.0\.0\.1 port PORT after \d+ ms: Could not connect to server/,
     );
+    await close();
     expect((await run('-sS', 'http://does-not-exist.invalid/')).err).toMatch(
       /^curl: \(6\) Could not resolve host: does-not-exist\.invalid/,
     );
@@ -208,14 +243,33 @@ describe('curl()', () => {
       err: 'curl: (18) end of response with 91 bytes missing\n',
     });
     expect(await run('-sS', `${odd}/chunk`)).toMatchObject({ exit: 18, out: 'hello' });
+    expect(await run('-sS', `${odd}/hex`)).toMatchObject({
+      exit: 56,
+      out: 'hello',
+      err: 'curl: (56) Malformed encoding found in chunked-encoding\n',
+    });
+    expect(await run('-sS', `${odd}/long-head`)).toMatchObject({ exit: 56, out: '' });
+    for (const path of ['conflict', 'both'])
+      expect(await run('-sS', `${odd}/${path}`)).toMatchObject({ exit: 8, out: '' });
+    expect(await run('-sS', `${odd}/switch`)).toMatchObject({
+      exit: 8,
+      err: 'curl: (8) Weird server reply (unexpected 101 response)\n',
+    });
     expect(await run('-sS', `${odd}/zero-nine`)).toMatchObject({
       exit: 1,
       err: 'curl: (1) Received HTTP/0.9 when not allowed\n',
     });
   });
 
+  it('takes what comes in front of the reply, and a reply without a body', async () => {
+    expect(await run('-sS', `${odd}/hints`)).toEqual({ exit: 0, out: 'hello', err: '' });
+    expect(await run('-sS', `${odd}/none`)).toEqual({ exit: 0, out: '', err: '' });
+  });
+
   it('-m and --connect-timeout end what takes too long', async () => {
-    const { exit, out, err } = await run('-sS', '-m', '0.2', `${base}/slow`);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const halfway = (text: string) => text === '12345' && vi.advanceTimersByTime(200);
+    const { exit, out, err } = await runWith(halfway, '-sS', '-m', '0.2', `${base}/slow`);
     expect([exit, out]).toEqual([28, '12345']);
     expect(err).toMatch(
       /^curl: \(28\) Operation timed out after \d+ milliseconds with 5 out of 10 bytes received\n$/,
@@ -230,7 +284,11 @@ describe('curl()', () => {
       },
     );
     const file = join(scratch, 'partial');
-    expect((await run('-s', '-m', '0.2', '-o', file, `${base}/slow`)).exit).toBe(28);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const limited = run('-s', '-m', '0.2', '-o', file, `${base}/slow`);
+    while (!existsSync(file) || readFileSync(file, 'utf8') !== '12345') await new Promise(setImmediate);
+    vi.advanceTimersByTime(200);
+    expect((await limited).exit).toBe(28);
     expect(readFileSync(file, 'utf8')).toBe('12345');
   });
 
@@ -305,17 +363,14 @@ describe('curl()', () => {
   });
 
   it('--retry takes other failures only when it is told to', async () => {
-    const gone = net.createServer().listen(0, '127.0.0.1');
-    await once(gone, 'listening');
-    const { port } = gone.address() as AddressInfo;
-    gone.close();
-    await once(gone, 'close');
+    const { port, close } = await refusingPort();
     const tries = async (...args: string[]) => {
       const { err, exit } = await run('-sS', '--retry', '2', '--retry-delay', '0.01', ...args);
       return [exit, err.split('curl: (').length - 1];
     };
     expect(await tries(`http://127.0.0.1:${port}/`)).toEqual([7, 1]);
     expect(await tries('--retry-connrefused', `http://127.0.0.1:${port}/`)).toEqual([7, 3]);
+    await close();
     expect(await tries('--retry-connrefused', `${odd}/empty`)).toEqual([52, 1]);
     expect(await tries('--retry-all-errors', `${odd}/empty`)).toEqual([52, 3]);
     expect((await run('--retry', 'often', `${base}/page`)).err).toContain(

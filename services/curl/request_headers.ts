@@ -7,13 +7,14 @@ import type { Config } from './options.ts';
 const FOR_FIRST_HOST = new Set(['authorization', 'cookie', 'host']);
 
 /**
- * Names with their values in the order in which they are sent: Host, Authorization of the URL, User-Agent and Accept unless
+ * Names with their values in the order in which they are sent: Host, Authorization of the URL or of the first one for the same host, User-Agent and Accept unless
  * -H replaces them; `-H Name:` removes, `-H Name;` sends it empty, the same name several times is sent as often.
  * `first` is the URL of the command line. Throws CurlError 43 for what cannot stand in a header.
  */
 export function requestHeaders(url: URL, first: URL, config: Config): Map<string, readonly string[]> {
   const headers = new Map<string, readonly string[]>([['Host', [url.host]]]);
-  if (url.username !== '' || url.password !== '') headers.set('Authorization', [basicLogin(url)]);
+  const login = [url, first].find((each) => each.host === url.host && hasLogin(each));
+  if (login !== undefined) headers.set('Authorization', [basicLogin(login)]);
   if (config.userAgent !== '') headers.set('User-Agent', [config.userAgent]);
   headers.set('Accept', ['*/*']);
   const given = config.headers.map(parseHeader).filter(({ name }) => isFor(name, url, first));
@@ -43,6 +44,10 @@ function remove(headers: Map<string, unknown>, name: string): void {
 
 function sameName(a: string, b: string): boolean {
   return a.toLowerCase() === b.toLowerCase();
+}
+
+function hasLogin({ username, password }: URL): boolean {
+  return username !== '' || password !== '';
 }
 
 /** Like curl, takes a '%' without two digits behind it as it is. */

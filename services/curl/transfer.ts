@@ -91,6 +91,8 @@ export class Transfer {
   readonly #start = performance.now();
   /** Of the command line. */
   #first: URL | undefined;
+  /** Why a connection broke, or the parser gave up, behind the head of the response. */
+  #broken: Error | undefined;
 
   constructor(url: string, config: Config, agent: http.Agent, sink: Sink, trace: Trace) {
     this.info = newInfo(url);
@@ -127,6 +129,7 @@ export class Transfer {
   /** One request; returns where a redirect leads that is to be followed. */
   async #request(url: URL, signal: AbortSignal): Promise<URL | undefined> {
     const { info } = this;
+    this.#broken = undefined;
     info.effectiveUrl = url.href;
     info.method = this.#config.head ? 'HEAD' : 'GET';
     info.downloaded = 0;
@@ -215,9 +218,17 @@ export class Transfer {
       request.once('response', (response) => {
         signal.removeEventListener('abort', onAbort);
         request.off('error', fail);
-        // From here on the response tells what happens.
-        request.on('error', () => {});
+        // From here on the response tells what happens, but not why.
+        request.on('error', (err) => {
+          this.#broken ??= err;
+        });
         resolve(response);
+      });
+      request.once('upgrade', ({ statusCode }, socket) => {
+        socket.destroy();
+        fail(
+          new CurlError(EXIT.WEIRD_SERVER_REPLY, `Weird server reply (unexpected ${statusCode} response)`),
+        );
       });
       request.end();
     });
@@ -284,8 +295,7 @@ export class Transfer {
     } catch (err) {
       if (err instanceof CurlError) throw err;
       if (signal.aborted) throw signal.reason;
-      // Of a connection that broke Node says only that the response was aborted.
-      throw responseFailure(response.socket.errored ?? err, info);
+      throw responseFailure(this.#broken ?? err, info);
     } finally {
       signal.removeEventListener('abort', onAbort);
     }

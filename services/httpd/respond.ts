@@ -12,6 +12,10 @@ import { parseTarget } from './target.ts';
 
 const INDEX = 'index.html';
 
+/** What every other method is answered with. */
+export const METHODS = 'GET, HEAD';
+export const NO_METHOD = 'the method must be GET or HEAD';
+
 /** What a log line says of an answer. */
 export interface Answer {
   status: number;
@@ -32,7 +36,11 @@ export async function respond(
     await answerRequest(site, new Exchange(request, response, answer));
   } catch (err) {
     if (response.headersSent) response.destroy();
-    else await new Exchange(request, response, answer).problem(500, 'the files could not be read');
+    // Who was to read that may have gone, too.
+    else {
+      const exchange = new Exchange(request, response, answer);
+      await exchange.problem(500, 'the files could not be read').catch(() => response.destroy());
+    }
     // Paths and the like are for the log only.
     answer.reason = describe(err);
   }
@@ -50,8 +58,8 @@ async function answerRequest(site: Site, exchange: Exchange): Promise<void> {
   if (host !== undefined) return exchange.problem(400, host, { Connection: 'close' });
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     // Its body is not read: the connection cannot be used again.
-    return exchange.problem(405, 'the method must be GET or HEAD', {
-      Allow: 'GET, HEAD',
+    return exchange.problem(405, NO_METHOD, {
+      Allow: METHODS,
       Connection: 'close',
     });
   }

@@ -12,7 +12,7 @@ import {
   STATUS_CODES,
 } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { type Answer, respond } from './respond.ts';
+import { type Answer, METHODS, NO_METHOD, respond } from './respond.ts';
 import type { Site } from './site.ts';
 
 /** In milliseconds. */
@@ -69,6 +69,10 @@ export class HttpServer {
     // An expectation that nobody knows may be passed over [RFC 9110 §10.1.1].
     this.#server.on('checkExpectation', (request, response) => void this.#answer(request, response));
     this.#server.on('clientError', (err, socket) => this.#refuse(err, socket));
+    // Node would end the connection without a word.
+    this.#server.on('connect', ({ url, httpVersion }, socket) =>
+      this.#end(socket, `CONNECT ${url} HTTP/${httpVersion}`, 405, NO_METHOD, `Allow: ${METHODS}\r\n`),
+    );
     // Node starts to look at the clock of its connections when its server listens; ours does so elsewhere.
     this.#server.emit('listening');
   }
@@ -95,15 +99,18 @@ export class HttpServer {
   /** Something that is no HTTP request, or none in time. */
   #refuse(err: NodeJS.ErrnoException, socket: Duplex): void {
     const [status, reason] = refusal(err);
-    const client = String((socket as Partial<{ remoteAddress: string }>).remoteAddress ?? 'unknown');
     // A connection that was reset or never used needs no answer.
-    if (status === 0 || !socket.writable) {
-      socket.destroy();
-      return;
-    }
-    this.#log(client, '-', { status, bytes: 0, reason });
+    if (status === 0 || !socket.writable) socket.destroy();
+    else this.#end(socket, '-', status, reason);
+  }
+
+  /** Answers without a body and ends the connection. `headers` are whole lines. */
+  #end(socket: Duplex, request: string, status: number, reason: string, headers = ''): void {
+    const client = String((socket as Partial<{ remoteAddress: string }>).remoteAddress ?? 'unknown');
+    this.#log(client, request, { status, bytes: 0, reason });
+    socket.on('error', () => {});
     socket.end(
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${headers}Connection: close\r\nContent-Length: 0\r\n\r\n`,
       () => socket.destroy(),
     );
   }

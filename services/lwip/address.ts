@@ -109,3 +109,8 @@ export function isLoopback(address: IpAddress): boolean {
 export function isLinkLocal6(address: IpAddress): boolean {
   return address.family === 6 && address.bytes[0] === 0xfe && ((address.bytes[1] as number) & 0xc0) === 0x80;
 }
+
+/** True for a port number from `least` (0 or 1) on: lwIP would take any other one modulo 65536. */
+export function isPort(value: number, least: 0 | 1): boolean {
+  return Number.isInteger(value) && value >= least && value <= 0xffff;
+}

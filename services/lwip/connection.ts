@@ -65,8 +65,6 @@ export class Connection implements Callee, Dirty {
   #writable = false;
   #peerEnded = false;
   #finSent = false;
-  /** Both FINs are there: lwIP may free the pcb without telling (TIME-WAIT), so we let go of it first. */
-  #finished = false;
   #endDelivered = false;
   #error: number = ERR.OK;
   #errorDelivered = false;
@@ -118,7 +116,8 @@ export class Connection implements Callee, Dirty {
   onRecv(pbuf: number, _err: number): number {
     if (pbuf === 0) {
       this.#peerEnded = true;
-      this.#finished = this.#finSent;
+      // Both FINs are there: from now on lwIP may free the pcb without telling (TIME-WAIT), so we let go of it first.
+      if (this.#finSent) this.#release();
     } else {
       const n = this.#received.takeChain(pbuf);
       this.#uncredited += n;
@@ -172,10 +171,6 @@ export class Connection implements Callee, Dirty {
 
   acknowledge(): void {
     if (this.#pcb === 0) return;
-    if (this.#finished) {
-      this.#release();
-      return;
-    }
     if (this.#reading) this.#credit();
     if (!this.#heldBack) return;
     this.#heldBack = false;
@@ -272,13 +267,12 @@ export class Connection implements Callee, Dirty {
   shutdownWrite(): void {
     if (this.#pcb === 0) return;
     this.#finSent = true;
-    if (this.#peerEnded) {
-      this.#release();
-      return;
+    if (this.#peerEnded) this.#release();
+    else {
+      const err = this.#stack.ffi.tcp_shutdown(this.#pcb, 0, 1);
+      if (err !== ERR.OK && err !== ERR.CONN) this.abort();
     }
-    const err = this.#stack.ffi.tcp_shutdown(this.#pcb, 0, 1);
-    if (err !== ERR.OK && err !== ERR.CONN) this.abort();
-    else this.#stack.flush();
+    this.#stack.flush();
   }
 
   /** Leaves the rest (our FIN's acknowledgement, TIME-WAIT) to lwIP; received data stays here to be read. */
@@ -289,7 +283,6 @@ export class Connection implements Callee, Dirty {
     const { ffi } = this.#stack;
     if (ffi.tcp_close(this.#pcb) !== ERR.OK) ffi.tcp_abort(this.#pcb);
     this.#pcb = 0;
-    this.#stack.flush();
   }
 
   /** Gives the connection up: a FIN behind what was written, or a RST when data was left unread. */

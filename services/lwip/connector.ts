@@ -1,12 +1,12 @@
 /**
  * Gets a socket connected: looks the name up, tries its addresses one behind the other, and says why none worked.
  *
- * lwIP reports an unknown neighbour as silence; asking its ARP table after three seconds, as long as Linux tries, turns that into
- * EHOSTUNREACH.
+ * lwIP reports an unknown neighbour as silence: its MAC address is asked for first, and when it is not there after three seconds, as
+ * long as Linux tries, that is EHOSTUNREACH.
  */
 import type { LookupFunction } from 'node:net';
 import { formatIpv4 } from '#common/wire/ipv4';
-import { type IpAddress, parseIp } from './address.ts';
+import { type IpAddress, isPort, parseIp } from './address.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import { codeOf, ERR, endpointText, NetError, type NetErrorCode } from './errors.ts';
 import type { Netif } from './netif.ts';
@@ -58,15 +58,16 @@ export class Connector {
   readonly #stream: ConnectionEvents;
   readonly #events: ConnectorEvents;
   #connection: Connection | undefined;
-  #arpCheck: NodeJS.Timeout | undefined;
+  #stopAsking = (): void => {};
   #over = false;
 
-  /** Throws RangeError unless the port is 1..65535. */
+  /** Throws RangeError unless the port is 1..65535 and the local one 0..65535. */
   constructor(host: SocketHost, options: ConnectOptions, stream: ConnectionEvents, events: ConnectorEvents) {
-    const { port } = options;
-    if (!Number.isInteger(port) || port < 1 || port > 65535) {
+    const { port, localPort = 0 } = options;
+    if (!isPort(port, 1))
       throw new RangeError(`Cannot connect as port must be 1..65535: current value is ${port}`);
-    }
+    if (!isPort(localPort, 0))
+      throw new RangeError(`Cannot connect as localPort must be 0..65535: current value is ${localPort}`);
     this.#host = host;
     this.#options = options;
     this.#stream = stream;
@@ -102,7 +103,7 @@ export class Connector {
   /** Gives up; nothing is told any more. */
   cancel(): void {
     this.#over = true;
-    clearTimeout(this.#arpCheck);
+    this.#stopAsking();
     this.#connection?.abort();
   }
 
@@ -122,13 +123,37 @@ export class Connector {
     else this.#attempt(first.ip, route, (code, reason) => this.#tryNext(rest, error(code, reason)));
   }
 
-  #attempt(to: IpAddress, route: Route, refused: (code: NetErrorCode, reason: string) => void): void {
+  #attempt(
+    to: IpAddress,
+    { netif, nextHop }: Route,
+    refused: (code: NetErrorCode, reason: string) => void,
+  ): void {
+    if (nextHop === undefined || netif.neighbours.knows(nextHop)) {
+      this.#open(to, refused);
+      return;
+    }
+    const endWaiting = netif.neighbours.ask(nextHop, () => {
+      this.#stopAsking();
+      this.#open(to, refused);
+    });
+    const timer = setTimeout(() => {
+      this.#stopAsking();
+      if (netif.failure === undefined)
+        refused('EHOSTUNREACH', `nobody on ${netif.name} answers ARP requests for ${formatIpv4(nextHop)}`);
+      else refused('ENETDOWN', `interface ${netif.name} is dead: ${netif.failure}`);
+    }, ARP_WAIT_MS).unref();
+    this.#stopAsking = () => {
+      clearTimeout(timer);
+      endWaiting();
+    };
+  }
+
+  #open(to: IpAddress, refused: (code: NetErrorCode, reason: string) => void): void {
     const { localAddress, localPort = 0, port } = this.#options;
     const connection = new Connection(this.#host.stack, {
       ...this.#stream,
       connected: () => this.#done(connection),
       failed: (err) => {
-        clearTimeout(this.#arpCheck);
         if (this.#over) this.#stream.failed(err);
         else refused(...this.#whyNot(err));
       },
@@ -136,25 +161,9 @@ export class Connector {
     this.#connection = connection;
     const local = localAddress === undefined ? undefined : parseIp(localAddress);
     const err = connection.connect(to, port, localPort, local);
-    if (err === ERR.OK) {
-      this.#watchArp(connection, route, refused);
-      return;
-    }
+    if (err === ERR.OK) return;
     connection.abort();
     refused(...this.#whyNot(err));
-  }
-
-  #watchArp(
-    connection: Connection,
-    { netif, nextHop }: Route,
-    refused: (code: NetErrorCode, reason: string) => void,
-  ): void {
-    if (nextHop === undefined) return;
-    this.#arpCheck = setTimeout(() => {
-      if (netif.knowsNeighbour(nextHop)) return;
-      connection.abort();
-      refused('EHOSTUNREACH', `nobody on ${netif.name} answers ARP requests for ${formatIpv4(nextHop)}`);
-    }, ARP_WAIT_MS).unref();
   }
 
   #whyNot(err: number): [NetErrorCode, string] {
@@ -182,7 +191,6 @@ export class Connector {
 
   #done(connection: Connection): void {
     this.#over = true;
-    clearTimeout(this.#arpCheck);
     this.#events.connected(connection);
   }
 

@@ -31,6 +31,7 @@ export type NetErrorCode =
   | 'EADDRINUSE'
   | 'EADDRNOTAVAIL'
   | 'EAI_AGAIN'
+  | 'ECANCELED'
   | 'ECONNABORTED'
   | 'ECONNREFUSED'
   | 'ECONNRESET'

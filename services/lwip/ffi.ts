@@ -38,6 +38,7 @@ export interface LwipFunctions {
   netif_set_link_down(netif: Pointer): void;
   netif_create_ip6_linklocal_address(netif: Pointer, fromMac: number): void;
   etharp_find_addr(netif: Pointer, ip: Pointer, mac: Pointer, found: Pointer): number;
+  etharp_query(netif: Pointer, ip: Pointer, pbuf: Pointer): number;
   ethernet_input(pbuf: Pointer, netif: Pointer): number;
   pbuf_alloc(layer: number, length: number, type: number): Pointer;
   pbuf_alloced_custom(
@@ -97,6 +98,7 @@ const SIGNATURES: Record<keyof LwipFunctions, [string, string[]]> = {
   netif_set_link_down: ['void', [P]],
   netif_create_ip6_linklocal_address: ['void', [P, 'uint8_t']],
   etharp_find_addr: ['intptr_t', [P, P, P, P]],
+  etharp_query: [E, [P, P, P]],
   ethernet_input: [E, [P, P]],
   pbuf_alloc: [P, ['int', 'uint16_t', 'int']],
   pbuf_alloced_custom: [P, ['int', 'uint16_t', 'int', P, P, 'uint16_t']],

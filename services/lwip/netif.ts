@@ -8,15 +8,18 @@
  */
 
 import type { Memory } from '#common/memory';
-import { formatMac } from '#common/wire/ethernet';
+import { get16 } from '#common/wire/bytes';
+import { ETH, ETHERTYPE, formatMac } from '#common/wire/ethernet';
 import { formatIpv4 } from '#common/wire/ipv4';
 import { writeIpv4 } from './address.ts';
 import { ERR } from './errors.ts';
 import { acceptFrame } from './frame_filter.ts';
 import { NETIF, NETIF_FLAG, PBUF, PBUF_FLAG_IS_CUSTOM, PBUF_LAYER, PBUF_TYPE } from './layout.ts';
+import { Neighbours } from './neighbours.ts';
 import { NetifFields } from './netif_fields.ts';
 import { check } from './self_test.ts';
 import type { Stack, StackNetif } from './stack.ts';
+import { opensConnection } from './time_wait.ts';
 
 /** Longest frame without FCS: what a slot of a port must hold. */
 export const MAX_FRAME = 1514;
@@ -77,6 +80,7 @@ export class Netif implements StackNetif, FrameSink {
   readonly address: number;
   readonly name: string;
   readonly mac: Uint8Array;
+  readonly neighbours: Neighbours;
   readonly counters: NetifCounters = {
     rxFrames: 0,
     rxBytes: 0,
@@ -125,6 +129,7 @@ export class Netif implements StackNetif, FrameSink {
     for (let at = this.#pool; at < this.#poolEnd; at += PBUF.CUSTOM_SIZE) {
       this.#writePointer(at + PBUF.CUSTOM_FREE, stack.callbacks.customFree);
     }
+    this.neighbours = new Neighbours(stack, this);
     this.name = this.#add();
     stack.netifs.push(this);
     Netif.#all.push(this.#at);
@@ -238,7 +243,13 @@ export class Netif implements StackNetif, FrameSink {
     }
     this.counters.rxFrames++;
     this.counters.rxBytes += length;
-    this.#stack.timeWait.makeWay(offset, length);
+    const { u8 } = memory;
+    const type = get16(u8, offset + ETH.TYPE);
+    if (type === ETHERTYPE.ARP) this.neighbours.heard();
+    else if (opensConnection(u8, offset, length)) {
+      this.neighbours.learn(offset);
+      this.#stack.timeWait.makeWay(offset);
+    }
     const p =
       this.#held < this.#heldLimit ? this.#wrap(index, offset, length) : this.#copy(index, offset, length);
     if (p !== 0 && ffi.ethernet_input(p, this.address) !== ERR.OK) ffi.pbuf_free(p);
@@ -327,17 +338,6 @@ export class Netif implements StackNetif, FrameSink {
   rxLost(): void {
     this.counters.rxLost++;
     this.#stack.askPeers();
-  }
-
-  /** True when lwIP knows the MAC of this on-link address already. */
-  knowsNeighbour(ip: number): boolean {
-    const { ffi, memory, scratch } = this.#stack;
-    const base = memory.address;
-    writeIpv4(memory, scratch.ip, ip);
-    return (
-      ffi.etharp_find_addr(this.address, base + scratch.ip, base + scratch.stage, base + scratch.stage + 8) >=
-      0
-    );
   }
 
   /** The device is dead: connections over it end now instead of timing out. */

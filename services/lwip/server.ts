@@ -5,7 +5,7 @@
  * `maxConnections` is what bounds them; a connection above it is reset.
  */
 import { EventEmitter } from 'node:events';
-import { parseIp, writeAnyIp, writeIp } from './address.ts';
+import { isPort, parseIp, writeAnyIp, writeIp } from './address.ts';
 import type { SocketHost } from './connector.ts';
 import { codeOf, ERR, endpointText, NetError } from './errors.ts';
 import { IPADDR_TYPE, TCP_PCB } from './layout.ts';
@@ -69,9 +69,7 @@ export class Server extends EventEmitter<ServerEvents> implements Callee, Dirty 
   #listen(port: number, host: string | undefined): void {
     const { ffi, memory, scratch, callbacks } = this.#host.stack;
     if (this.#pcb !== 0) throw this.#error('EINVAL', port, 'it listens already');
-    if (!Number.isInteger(port) || port < 0 || port > 65535) {
-      throw this.#error('EINVAL', port, 'port must be 0..65535');
-    }
+    if (!isPort(port, 0)) throw this.#error('EINVAL', port, 'port must be 0..65535');
     const ip = host === undefined ? undefined : parseIp(host);
     if (host !== undefined && ip === undefined) {
       throw this.#error('EADDRNOTAVAIL', port, `"${host}" is no IP address`);

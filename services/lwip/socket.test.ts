@@ -2,10 +2,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import http from 'node:http';
 import net from 'node:net';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { refusingPort } from '#common/testing/refusing_port';
 import { LwipAgent } from './agent.ts';
 import { Socket } from './socket.ts';
-import { event, type TestHost, testHost } from './testing/host.ts';
+import { event, type TestHost, tcpOf, testHost, until } from './testing/host.ts';
 
 const GATEWAY = '10.0.2.2';
 let host: TestHost;
@@ -43,6 +44,21 @@ const peer = (onConnection: (socket: net.Socket) => void, options: net.ServerOpt
 
 const connect = (port: number, options: ConstructorParameters<typeof Socket>[1] = {}) =>
   new Socket(host, options).connect({ host: GATEWAY, port });
+
+/** What goes over the connection to `port` from now on: bytes of the frames that come, the window that each side has announced last. */
+function watch(port: number) {
+  const seen = { bytes: 0, ours: 0xffff, theirs: 0xffff };
+  host.slirp.lose = (direction, at, length) => {
+    const tcp = tcpOf(host, at);
+    if (direction === 'tx' && tcp?.destination === port) seen.ours = tcp.window;
+    if (direction === 'rx' && tcp?.source === port) {
+      seen.theirs = tcp.window;
+      seen.bytes += length;
+    }
+    return false;
+  };
+  return seen;
+}
 
 /** All bytes up to the end; unlike `for await` it leaves the stream open for writing. */
 async function collect(socket: NodeJS.ReadableStream): Promise<Buffer> {
@@ -188,14 +204,17 @@ describe('Socket', () => {
       socket.on('drain', more);
       more();
     });
+    const seen = watch(port);
     const socket = connect(port);
     await event(socket, 'readable');
-    const held = () => socket.readableLength;
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    const before = host.netif.counters.rxBytes;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    expect(host.netif.counters.rxBytes - before).toBeLessThan(10_000);
-    expect(held()).toBeLessThan(512 * 1024);
+    // What is left is too little for a segment.
+    await until(() => seen.ours < 1460);
+    const before = seen.bytes;
+    const other = await peer((socket) => socket.end('x'.repeat(10_000)));
+    for (let n = 0; n < 10; n++) expect((await collect(connect(other))).length).toBe(10_000);
+    // The peer may ask whether it may go on, with what is left of the window.
+    expect(seen.bytes - before).toBeLessThan(2 * 1514);
+    expect([socket.readableLength < 256 * 1024, seen.bytes < 512 * 1024]).toEqual([true, true]);
     expect((await collect(socket)).length).toBe(bytes);
   });
 
@@ -204,12 +223,13 @@ describe('Socket', () => {
     const port = await peer((socket) => {
       socketAtPeer = socket.pause();
     });
+    const seen = watch(port);
     const socket = connect(port);
     let finished = false;
     socket.write(Buffer.alloc(32 * 2 ** 20), () => {
       finished = true;
     });
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await until(() => seen.theirs < 1460);
     expect([finished, socket.writableNeedDrain]).toEqual([false, true]);
     socketAtPeer?.resume();
     socket.resume().end();
@@ -218,11 +238,9 @@ describe('Socket', () => {
   });
 
   it('fails with ECONNREFUSED and a sentence', async () => {
-    const server = net.createServer();
-    const port = await listening(server);
-    await new Promise((resolve) => server.close(resolve));
-    servers = [];
+    const { port, close } = await refusingPort();
     const err = await event<NodeJS.ErrnoException>(connect(port), 'error');
+    await close();
     expect(err).toMatchObject({ code: 'ECONNREFUSED', syscall: 'connect', address: GATEWAY, port });
     expect(err.message).toBe(
       `Cannot connect to 10.0.2.2:${port} as the host refused it: nothing listens on that port`,
@@ -272,6 +290,46 @@ describe('Socket', () => {
     expect(socket.destroyed).toBe(true);
   });
 
+  it('tells what it was writing when it is destroyed', async () => {
+    const port = await peer((socket) => socket.resume());
+    const socket = connect(port);
+    await event(socket, 'connect');
+    const written = new Promise<Error | null | undefined>((resolve) => {
+      socket.write(Buffer.alloc(32 * 2 ** 20), resolve);
+    });
+    socket.destroy();
+    expect(await written).toMatchObject({ code: 'ECANCELED' });
+  });
+
+  it('does not connect when it has been aborted before', async () => {
+    const port = await peer(() => {});
+    const seen = vi.fn();
+    host.slirp.lose = (direction, at) => {
+      if (direction === 'tx' && tcpOf(host, at)?.destination === port) seen();
+      return false;
+    };
+    const socket = connect(port, { signal: AbortSignal.abort() });
+    expect(await event<Error>(socket, 'error')).toMatchObject({ name: 'AbortError' });
+    // Another one behind it.
+    const next = await peer((each) => each.end('x'));
+    expect((await collect(connect(next))).toString()).toBe('x');
+    expect([seen.mock.calls.length, socket.connecting]).toEqual([0, false]);
+  });
+
+  it.each([-1, 65_536, 1.5])('refuses local port %d', (localPort) => {
+    expect(() => new Socket(host).connect({ host: GATEWAY, port: 80, localPort })).toThrow(
+      `Cannot connect as localPort must be 0..65535: current value is ${localPort}`,
+    );
+  });
+
+  it('waits at most as long as a timer can', async () => {
+    const spy = vi.spyOn(process, 'emitWarning').mockReturnValue(undefined);
+    const socket = new Socket(host).setTimeout(2 ** 33);
+    expect([spy.mock.calls, socket.timeout]).toEqual([[], 2 ** 31 - 1]);
+    spy.mockRestore();
+    socket.destroy();
+  });
+
   it('binds to a local port and refuses one in use', async () => {
     const port = await peer(() => {});
     const first = new Socket(host).connect({ host: GATEWAY, port, localPort: 5555 });
@@ -289,18 +347,20 @@ describe('Socket', () => {
   });
 
   it('finds IPv6 neighbours on the link and sends them its SYN', async () => {
-    await expect.poll(() => host.netif.ip6, { timeout: 5000 }).toEqual(['fe80::5054:ff:fe12:3456']);
+    await until(() => host.netif.ip6.length > 0);
+    expect(host.netif.ip6).toEqual(['fe80::5054:ff:fe12:3456']);
     const { u8 } = host.stack.memory;
     const text = (at: number, length: number) => Buffer.from(u8.subarray(at, at + length)).toString('hex');
-    const syns: string[] = [];
-    host.slirp.lose = (direction, at) => {
-      if (direction === 'tx' && text(at + 12, 2) === '86dd' && u8[at + 20] === 6)
-        syns.push(text(at + 38, 16));
-      return false;
-    };
+    const syn = new Promise<string>((resolve) => {
+      host.slirp.lose = (direction, at) => {
+        if (direction === 'tx' && text(at + 12, 2) === '86dd' && u8[at + 20] === 6)
+          resolve(text(at + 38, 16));
+        return false;
+      };
+    });
     const socket = new Socket(host).connect({ host: 'fe80::2%vn0', port: 80 });
-    await expect.poll(() => syns.length).toBeGreaterThan(0);
-    expect(syns[0]).toBe('fe800000000000000000000000000002');
+    socket.on('error', () => {});
+    expect(await syn).toBe('fe800000000000000000000000000002');
     socket.destroy();
   });
 

@@ -4,7 +4,7 @@
  * Back-pressure both ways: while the program does not read, the TCP window stays closed and at most
  * one window (64 KiB) waits here; a write is done when lwIP has copied all of it, as with a kernel socket.
  */
-import { Duplex } from 'node:stream';
+import { addAbortSignal, Duplex } from 'node:stream';
 import { Connection, type ConnectionEvents, type KeepAliveTimes } from './connection.ts';
 import { type ConnectOptions, Connector, type SocketHost } from './connector.ts';
 import { codeOf, ERR, endpointText, NetError, type NetErrorCode } from './errors.ts';
@@ -25,6 +25,8 @@ interface Pending {
 }
 
 const HIGH_WATER_MARK = 128 * 1024;
+/** Of a timer of Node; with more it would not wait at all. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 export class Socket extends Duplex {
   readonly #host: SocketHost;
@@ -48,9 +50,10 @@ export class Socket extends Duplex {
       allowHalfOpen: options.allowHalfOpen ?? false,
       readableHighWaterMark: options.readableHighWaterMark ?? HIGH_WATER_MARK,
       writableHighWaterMark: options.writableHighWaterMark ?? HIGH_WATER_MARK,
-      ...(options.signal && { signal: options.signal }),
     });
     this.#host = host;
+    // Not by super(): one that has been aborted destroys at once.
+    if (options.signal) addAbortSignal(options.signal, this);
   }
 
   /** The socket of an accepted connection. Called inside lwIP's accept callback: runs no program code. */
@@ -76,6 +79,8 @@ export class Socket extends Duplex {
         ? { port: first, ...(typeof second === 'string' && { host: second }) }
         : first;
     const onConnect = typeof second === 'function' ? second : third;
+    // Its signal had been aborted before.
+    if (this.destroyed) return this;
     if (onConnect !== undefined) this.once('connect', onConnect);
     this.#connector = new Connector(this.#host, options, this.#events(), {
       looked: (...args) => this.emit('lookup', ...args),
@@ -196,8 +201,9 @@ export class Socket extends Duplex {
 
   #writeError(err: number): NetError {
     const { remote = '', remotePort = 0 } = this.#ends ?? {};
+    const code = err === ERR.CONN ? 'EPIPE' : err === ERR.ABRT ? 'ECANCELED' : codeOf(err);
     return new NetError(
-      err === ERR.CONN ? 'EPIPE' : codeOf(err),
+      code,
       `Cannot write to ${endpointText(remote, remotePort)} as the connection is closed`,
       { syscall: 'write', address: remote, port: remotePort },
     );
@@ -220,6 +226,7 @@ export class Socket extends Duplex {
     this.#connector = undefined;
     this.#connection?.close();
     this.#connection = undefined;
+    if (this.#pending) process.nextTick(this.#pending.done, err ?? this.#writeError(ERR.ABRT));
     this.#pending = undefined;
     this.#release();
     done(err);
@@ -286,12 +293,12 @@ export class Socket extends Duplex {
 
   /** Emits 'timeout' after `ms` without traffic; 0 = never. The program decides what to do then. */
   setTimeout(ms: number, onTimeout?: () => void): this {
-    this.#timeoutMs = ms;
+    this.#timeoutMs = Math.min(ms, MAX_TIMEOUT_MS);
     clearTimeout(this.#idle);
     this.#idle = undefined;
     if (ms > 0) {
       if (onTimeout !== undefined) this.once('timeout', onTimeout);
-      this.#idle = setTimeout(() => this.emit('timeout'), ms).unref();
+      this.#idle = setTimeout(() => this.emit('timeout'), this.#timeoutMs).unref();
     } else if (onTimeout !== undefined) {
       this.removeListener('timeout', onTimeout);
     }

@@ -36,11 +36,11 @@ export class TimeWait {
     this.#head = new BigUint64Array(ffi.view(ffi.symbol('tcp_tw_pcbs'), 8));
   }
 
-  /** Before lwIP sees the frame: an IPv4 frame that opens a connection ends the one in TIME-WAIT that it takes the place of. */
-  makeWay(offset: number, length: number): void {
-    const tcp = opening(this.#memory.u8, offset, length);
-    if (tcp < 0 || this.#head[0] === 0n) return;
-    const pcb = this.#find(offset + ETH.HEADER, tcp);
+  /** Before lwIP sees a frame that opens a connection: it ends the one in TIME-WAIT that it takes the place of. */
+  makeWay(offset: number): void {
+    if (this.#head[0] === 0n) return;
+    const ip = offset + ETH.HEADER;
+    const pcb = this.#find(ip, tcpAt(this.#memory.u8, ip));
     // In TIME-WAIT that sends nothing.
     if (pcb !== 0) this.#ffi.tcp_abort(pcb);
   }
@@ -66,12 +66,15 @@ export class TimeWait {
   }
 }
 
-/** Offset of the TCP header of an IPv4 frame with SYN and no ACK, or -1. */
-function opening(u8: Uint8Array, offset: number, length: number): number {
+/** True for an IPv4 frame with SYN and no ACK. */
+export function opensConnection(u8: Uint8Array, offset: number, length: number): boolean {
   const ip = offset + ETH.HEADER;
   if (get16(u8, offset + ETH.TYPE) !== ETHERTYPE.IPV4 || u8[ip + IPV4.PROTOCOL] !== IP_PROTOCOL.TCP)
-    return -1;
-  const tcp = ip + ((u8[ip] as number) & 0xf) * 4;
-  if (tcp + HEADER > offset + length) return -1;
-  return ((u8[tcp + FLAGS] as number) & SYN_ACK_RST_FIN) === SYN ? tcp : -1;
+    return false;
+  const tcp = tcpAt(u8, ip);
+  return tcp + HEADER <= offset + length && ((u8[tcp + FLAGS] as number) & SYN_ACK_RST_FIN) === SYN;
+}
+
+function tcpAt(u8: Uint8Array, ip: number): number {
+  return ip + ((u8[ip] as number) & 0xf) * 4;
 }

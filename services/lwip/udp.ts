@@ -5,7 +5,7 @@
  * in a kernel.
  */
 import { EventEmitter } from 'node:events';
-import { type IpAddress, parseIp, readIp, writeAnyIp, writeIp } from './address.ts';
+import { type IpAddress, isPort, parseIp, readIp, writeAnyIp, writeIp } from './address.ts';
 import type { SocketHost } from './connector.ts';
 import { codeOf, ERR, endpointText, NetError, type NetErrorCode } from './errors.ts';
 import { IP_ADDR, IPADDR_TYPE, PBUF, PBUF_LAYER, PBUF_TYPE, UDP_PCB } from './layout.ts';
@@ -55,6 +55,7 @@ export class UdpSocket extends EventEmitter<UdpEvents> implements Callee, Dirty 
     if (address !== undefined && ip === undefined) {
       throw this.#error('bind', 'EADDRNOTAVAIL', address, port, `"${address}" is no IP address`);
     }
+    if (!isPort(port, 0)) throw this.#error('bind', 'EINVAL', address ?? '::', port, 'port must be 0..65535');
     const { ffi, memory, scratch } = this.#host.stack;
     if (ip === undefined) writeAnyIp(memory, scratch.ip);
     else writeIp(memory, scratch.ip, ip);
@@ -73,6 +74,7 @@ export class UdpSocket extends EventEmitter<UdpEvents> implements Callee, Dirty 
     const refused = (code: NetErrorCode, reason: string): NetError =>
       this.#error('send', code, address, port, reason);
     if (ip === undefined) throw refused('EINVAL', 'it is no IP address (look names up first)');
+    if (!isPort(port, 1)) throw refused('EINVAL', 'port must be 1..65535');
     if (this.#pcb === 0) throw refused('ENOTCONN', 'the socket is closed');
     if (data.length > MAX_PAYLOAD) {
       throw refused(

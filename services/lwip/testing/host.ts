@@ -1,6 +1,8 @@
 /** An interface on a user network and a `SocketHost` over it, for tests: one per process, as lwIP itself. */
 import { Arena } from '#common/shm/arena';
-import { parseIpv4 } from '#common/wire/ipv4';
+import { get16 } from '#common/wire/bytes';
+import { ETH, ETHERTYPE, etherType } from '#common/wire/ethernet';
+import { IP_PROTOCOL, IPV4, parseIpv4 } from '#common/wire/ipv4';
 import type { SocketHost } from '../connector.ts';
 import { Netif } from '../netif.ts';
 import { Stack } from '../stack.ts';
@@ -33,6 +35,23 @@ export function testHost(options: SlirpOptions = {}): TestHost {
       stack.timers.stop();
     },
   };
+}
+
+/** What a frame at this offset says of its TCP connection; undefined for any other frame. */
+export function tcpOf(
+  { stack }: SocketHost,
+  at: number,
+): { source: number; destination: number; window: number } | undefined {
+  const { u8 } = stack.memory;
+  const ip = at + ETH.HEADER;
+  if (etherType(u8, at) !== ETHERTYPE.IPV4 || u8[ip + IPV4.PROTOCOL] !== IP_PROTOCOL.TCP) return undefined;
+  const tcp = ip + ((u8[ip] as number) & 0xf) * 4;
+  return { source: get16(u8, tcp), destination: get16(u8, tcp + 2), window: get16(u8, tcp + 14) };
+}
+
+/** Resolves when it is so. There is no limit but that of the test. */
+export async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 2));
 }
 
 /** A promise for the next event of an emitter; rejects on 'error'. */

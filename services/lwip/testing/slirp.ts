@@ -182,30 +182,47 @@ export class SlirpPort implements FramePort {
 
   /** Never calls lwIP from here: the frame waits for the next turn. */
   #fromSlirp(from: number, length: number): number {
-    const index = this.#free.pop();
-    if (index === undefined || length > MAX_FRAME) {
+    const at = this.#enqueue(length);
+    if (at >= 0) this.#memcpy(this.#memory.address + at, from, length);
+    return length;
+  }
+
+  /** A frame as if slirp had sent it; those of one turn of the event loop come in one batch. */
+  inject(frame: Uint8Array): void {
+    const at = this.#enqueue(frame.length);
+    if (at >= 0) this.#memory.u8.set(frame, at);
+  }
+
+  /** Where the next frame goes, or -1 when it is dropped. */
+  #enqueue(length: number): number {
+    const index = length > MAX_FRAME ? undefined : this.#free.pop();
+    if (index === undefined) {
       this.dropped++;
-      return length;
+      return -1;
     }
-    this.#memcpy(this.#memory.address + this.#bufferAt(index), from, length);
     this.#queue.push({ index, length });
     this.#kick();
-    return length;
+    return this.#bufferAt(index);
   }
 
   #bufferAt(index: number): number {
     return this.#rx + index * SLOT + 12;
   }
 
-  /** Leads a TCP port of the host's loopback to the guest 10.0.2.15. */
-  forward(hostPort: number, guestPort: number): void {
+  /** Leads a free TCP port of the host's loopback to a port of the guest 10.0.2.15; returns it. */
+  forward(guestPort: number): number {
     const add = this.#lib.func('slirp_add_hostfwd', 'int', [P, 'int', 'uint32_t', 'int', 'uint32_t', 'int']);
     // struct in_addr by value: network order in a little-endian word.
     const loopback = 0x0100007f;
     const guest = 0x0f02000a;
-    if (add(this.#slirp, 0, loopback, hostPort, guest, guestPort) !== 0) {
-      throw new Error(`Cannot forward host port ${hostPort} as libslirp refused it`);
+    if (add(this.#slirp, 0, loopback, 0, guest, guestPort) !== 0) {
+      throw new Error(`Cannot forward to guest port ${guestPort} as libslirp refused it`);
     }
+    const table: string = this.#lib.func('slirp_connection_info', 'str', [P])(this.#slirp);
+    const entry = new RegExp(
+      `HOST_FORWARD\\]\\s+\\d+\\s+127\\.0\\.0\\.1\\s+(\\d+)\\s+10\\.0\\.2\\.15\\s+${guestPort}\\s`,
+    );
+    return Number(entry.exec(table)?.[1]);
   }
 
   // ---- FramePort ----
