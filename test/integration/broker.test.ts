@@ -8,6 +8,7 @@ import { Ipc } from '#common/ipc/ipc';
 import { randomName } from '#common/shm/run_dir';
 import { Broker } from '../../proto/gen/services.js';
 import { ExternalLab, SCALING, SERVERS } from './external_lab.ts';
+import { linesOf } from './harness.ts';
 
 const CLOSING_LINE = '</html>';
 let lab: ExternalLab;
@@ -101,6 +102,40 @@ describe('refusals', () => {
     expect(BROKER_GATE).toMatch(/^[0-9a-f]{32}$/);
   });
 
+  it('--wait: nobody there, a broker that is away, a task that the script does not start in time', async () => {
+    lab = await ExternalLab.start(
+      'local L4 = require("L4") while not io.open("rom/go") do L4.msleep(20) end',
+    );
+    const late = async (wait: string, env: Record<string, string> = {}) => {
+      const run = lab.bed.l4lab(['component', 'someone', '--wait', wait], { env });
+      return [await run.exit, run.stderr];
+    };
+    expect(await late('soon')).toEqual([
+      2,
+      expect.stringContaining("0..1000000 seconds: current value is 'soon'"),
+    ]);
+    const nobody =
+      /^l4lab: Cannot start 'someone' within 0 s \(--wait\) as there is no broker in \S+\/broker \(l4lab broker/;
+    expect(await late('0')).toEqual([1, expect.stringMatching(nobody)]);
+    expect(await late('0.1', { L4LAB_SECRET: 'x'.repeat(32) })).toEqual([
+      1,
+      expect.stringMatching(
+        /^l4lab: Cannot start 'someone' within 0.1 s .* as the broker in \S+ does not answer: start it/m,
+      ),
+    ]);
+    expect(lab.bed.files()).toEqual([]);
+    const broker = lab.startBroker();
+    await broker.saw(/Ned: loading file/);
+    const [status, text] = await late('2');
+    expect([status, text]).toEqual([1, expect.stringMatching(/within 2 s \(--wait\) as /)]);
+    lab.bed.file('go', '');
+    await lab.ready('ned');
+    expect(await late('1000')).toEqual([
+      2,
+      expect.stringContaining('the script starts no task of that name'),
+    ]);
+  });
+
   it('a second broker in the same directory', async () => {
     lab = await ExternalLab.start();
     const first = lab.startBroker();
@@ -172,7 +207,7 @@ describe('l4lab stop and logs', () => {
     // What a component prints comes to the broker a moment after it was printed.
     await broker.saw(/io {6}\| Ready/);
     const { run: logs } = await lab.bed.done(['logs', 'io']);
-    expect(logs.text).toBe('io      | Io service\nio      | Ready. Waiting for requests.\n');
+    expect(linesOf(logs.text)).toEqual(['io      | Io service', 'io      | Ready. Waiting for requests.']);
     const { status, run } = await lab.bed.done(['stop']);
     expect([status, run.text]).toEqual([0, `stopped broker  ${lab.bed.scratch}/curl.cfg\n`]);
     const ends = await Promise.all([broker, ...lab.running.values()].map(({ exit }) => exit));

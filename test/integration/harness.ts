@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url';
 
 /** How long tests look for what is bound to come: it only tells a hang from a machine that is busy. */
 export const PATIENCE_MS = 120_000;
+/** What is said after a second of waiting: on a busy machine anything may take a second. */
+const WAITING = /: waiting for a server /;
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const L4LAB = join(ROOT, 'l4lab');
 
@@ -139,6 +141,11 @@ export class TestBed {
     rmSync(this.base, { recursive: true, force: true });
     rmSync(this.scratch, { recursive: true, force: true });
   }
+}
+
+/** The lines of a log, without those that tell how busy the machine is. */
+export function linesOf(text: string): string[] {
+  return text.split('\n').filter((line) => line !== '' && !WAITING.test(line));
 }
 
 /** The documented lab with its mirror answered by a local web server. */

@@ -6,7 +6,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ROOT, type Run, TestBed } from './harness.ts';
+import { linesOf, ROOT, type Run, TestBed } from './harness.ts';
 
 const LABS = join(ROOT, 'deploy/labs');
 const labs = readdirSync(LABS).filter((name) => existsSync(join(LABS, name, 'expected.txt')));
@@ -28,13 +28,10 @@ function command(lab: string): { args: string[]; input: string | undefined } {
   return { args: words.split(' '), input: input && readFileSync(join(ROOT, input), 'utf8') };
 }
 
-/** What is said after a second of waiting: on a busy machine anything may take a second. */
-const WAITING = /: waiting for a server /;
-
 /** The lines by the tag in front of them. */
 function byTag(text: string): Record<string, string[]> {
   const lines: Record<string, string[]> = {};
-  for (const line of text.split('\n').filter((line) => line !== '' && !WAITING.test(line))) {
+  for (const line of linesOf(text)) {
     const tag = line.slice(0, 8).trimEnd();
     lines[tag] = [...(lines[tag] ?? []), line.slice(8)];
   }

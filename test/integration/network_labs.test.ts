@@ -2,12 +2,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { PcapngReader } from '#common/capture/reader';
 import { ROOT, type Run, TestBed } from './harness.ts';
-
-/** Up to nine processes share the machine with whatever else runs. */
-vi.setConfig({ testTimeout: 120_000 });
 
 const LABS = join(ROOT, 'deploy/labs');
 
