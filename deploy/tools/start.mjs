@@ -12,9 +12,9 @@ await setUp();
 const { formatLog } = await import('../../dist/services/common/obs/log_record.js');
 const { eachLine } = await import('../../dist/services/cli/lines.js');
 
-const colored =
-  process.env.FORCE_COLOR !== undefined ||
-  (process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
+const { hasColors } = await import('../../dist/services/cli/colors.js');
+
+const colored = hasColors(process.stdout);
 const web = spawn(process.execPath, [join(root, 'dist/services/web/main.js')], {
   stdio: ['ignore', 'pipe', 'inherit'],
 });

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { WebServer } from './download_lab.ts';
+import { labScript, ROM, WebServer } from './download_lab.ts';
 import { L4LAB, offline, PATIENCE_MS, ROOT, TestBed } from './harness.ts';
 
 const SCRIPT = join(ROOT, 'deploy/labs/curl/curl.cfg');
@@ -33,24 +33,6 @@ async function fetchHash(path: string): Promise<{ bytes: number; sha256: string 
 function hashOf(bytes: Uint8Array): { bytes: number; sha256: string } {
   return { bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
-
-/** The documented script with another command line for curl, in a rom of its own. */
-function scriptWith(lines: string): string {
-  return bed.file(
-    'net.cfg',
-    `local L4 = require("L4");
-local ld = L4.default_loader;
-local vbus_eth = ld:new_channel();
-ld:start({ caps = { sigma0 = L4.Env.sigma0; icu = L4.Env.icu; iommu = L4.Env.iommu; ethdevs = vbus_eth:svr(); }, }, "rom/io rom/ixl.vbus");
-local vswitch = ld:new_channel();
-ld:start({ caps = { vbus = vbus_eth, svr = vswitch:svr(); }, }, "rom/l4vio_switch");
-local function port() return { virtnet = vswitch:create(0), etc = L4.Env.rom } end
-${lines}
-`,
-  );
-}
-
-const ROM = ['--rom', join(ROOT, 'deploy/labs/curl')];
 
 describe('l4lab run deploy/labs/curl/curl.cfg', () => {
   it('prints what the documentation shows, then the page, in order', async () => {
@@ -101,9 +83,9 @@ describe('l4lab run deploy/labs/curl/curl.cfg', () => {
 
 describe('the whole chain', () => {
   it('carries 64 MiB with the right hash', async () => {
-    const script = scriptWith(
-      `ld:start({ caps = port() }, "rom/curl -s -S http://mirror/bytes/${64 * MIB}", { IFCONFIG_IP4_vn0 = "dhcp" })`,
-    );
+    const script = labScript(bed, {
+      body: `ld:start({ caps = port() }, "rom/curl -s -S http://mirror/bytes/${64 * MIB}", { IFCONFIG_IP4_vn0 = "dhcp" })`,
+    });
     const { status, run } = await bed.done([
       'run',
       script,
@@ -120,14 +102,15 @@ describe('the whole chain', () => {
 
   it('serves eight curls through one switch at once', async () => {
     const size = 4 * MIB;
-    const script = scriptWith(`
-local curls = {}
+    const script = labScript(bed, {
+      body: `local curls = {}
 for n = 1, 8 do
   curls[n] = ld:start({ caps = port(), log = { "curl" .. n, "g" } },
     string.format("rom/curl -s -S -o %s/page%d http://mirror/bytes/${size}", "${bed.scratch}", n),
     { IFCONFIG_IP4_vn0 = "dhcp" })
 end
-for n = 1, 8 do print("curl" .. n .. " ended with " .. tostring(curls[n]:wait())) end`);
+for n = 1, 8 do print("curl" .. n .. " ended with " .. tostring(curls[n]:wait())) end`,
+    });
     const run = bed.l4lab(['run', '--wait-and-exit', script, ...ROM, ...offline(port, 'mirror'), '--json']);
     const wanted = await fetchHash(`/bytes/${size}`);
     for (const n of [1, 2, 3, 4, 5, 6, 7, 8]) {
@@ -139,10 +122,11 @@ for n = 1, 8 do print("curl" .. n .. " ended with " .. tostring(curls[n]:wait())
   });
 
   it('one program uses several interfaces', async () => {
-    const script = scriptWith(`
-ld:start({ caps = { virtnet = vswitch:create(0), virtnet_b = vswitch:create(0, "name=second"), etc = L4.Env.rom } },
+    const script = labScript(bed, {
+      body: `ld:start({ caps = { virtnet = vswitch:create(0), virtnet_b = vswitch:create(0, "name=second"), etc = L4.Env.rom } },
   "rom/curl -s -S http://mirror/bytes/1000",
-  { IFCONFIG_IP4_vn0 = "dhcp", IFCONFIG_IP4_vn1 = "10.99.0.1/24" })`);
+  { IFCONFIG_IP4_vn0 = "dhcp", IFCONFIG_IP4_vn1 = "10.99.0.1/24" })`,
+    });
     const args = ['run', script, ...ROM, ...offline(port, 'mirror'), '--wait-for', 'curl', '--raw', 'curl'];
     const { status, run } = await bed.done(args);
     expect(status, run.stderr).toBe(0);

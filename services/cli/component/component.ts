@@ -14,14 +14,13 @@ import { VERSION } from '#common/version';
 import type { l4lab as m } from '../../../proto/gen/messages.js';
 import { awaitSecret, type BrokerConnection, connect, explain } from '../broker_client.ts';
 import { watchKeeper } from '../keeper.ts';
+import { NO_LIMIT_MS } from '../lab_calls.ts';
 import { UsageError } from '../problem.ts';
 import { useLab } from '../registry.ts';
 import { brokerDir } from '../run_base.ts';
 import { RunningComponent } from './running.ts';
 import { StopRequest } from './stop_request.ts';
 
-/** Longest deadline of a timer: the script may take as long as it likes to start the task. */
-const NO_LIMIT_MS = 2 ** 31 - 1;
 const SAY_MS = 1000;
 const EXIT_SIGTERM = 143;
 /** Not that of a refusal: whoever supervises us may try again. */
