@@ -4,7 +4,6 @@
 // Does nothing when the outputs are newer than every input, and their directory, which tells of those that are gone. Usage: node deploy/tools/gen_proto.mjs
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import protobuf from 'protobufjs';
@@ -25,7 +24,7 @@ mkdirSync(target, { recursive: true });
 
 // protobufjs needs no declaration of the method options; with it, Google's descriptor.proto (1 MB of
 // code) would become part of every process.
-const scratch = mkdtempSync(join(tmpdir(), 'l4lab-proto-'));
+const scratch = mkdtempSync(join(target, '.sources-'));
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 const sources = inputs
   .filter((file) => basename(file) !== 'options.proto')
