@@ -1,5 +1,5 @@
 /** The closing line of test runs that go well, badly, and worse. */
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,12 +14,15 @@ beforeEach(() => {
 afterEach(() => rmSync(dir, { recursive: true }));
 
 /** Runs one test file; its status and closing line. */
-function lineOf(source: string): [number | null, string | undefined] {
+async function lineOf(source: string): Promise<[unknown, string | undefined]> {
   writeFileSync(join(dir, 'a.test.js'), source);
   const reporter = join(ROOT, 'test/closing_line.ts');
   const args = ['run', '--root', dir, '--globals', '--reporter', 'default', '--reporter', reporter];
-  const { status, stdout } = spawnSync(join(ROOT, 'node_modules/.bin/vitest'), args, { encoding: 'utf8' });
-  return [status, stdout.trimEnd().split('\n').at(-1)];
+  return new Promise((resolve) => {
+    execFile(join(ROOT, 'node_modules/.bin/vitest'), args, (err, stdout) =>
+      resolve([err?.code ?? 0, stdout.trimEnd().split('\n').at(-1)]),
+    );
+  });
 }
 
 it.each([
@@ -53,6 +56,6 @@ it.each([
     'it("a", () => { setTimeout(() => { throw new Error("late"); }, 0); return new Promise((r) => setTimeout(r, 50)); });',
     [1, 'Tests: 1 passed, 1 failed, 0 skipped'],
   ],
-])('%s', (_, source, expected) => {
-  expect(lineOf(source)).toEqual(expected);
+])('%s', async (_, source, expected) => {
+  expect(await lineOf(source)).toEqual(expected);
 });

@@ -25,8 +25,8 @@ const common = {
   interpreter: 'none',
   exec_mode: 'fork',
   env: { L4LAB_BROKER_DIR: runDir },
-  // A component ends within 3 s of SIGINT.
-  kill_timeout: 5000,
+  // A component ends within 5 s of SIGINT, on a busy machine a little later.
+  kill_timeout: 10000,
   vizion: false,
   // Five ends within a minute, each soon after its start, are enough: pm2 shows 'errored'.
   min_uptime: 12000,

@@ -1,10 +1,9 @@
 // Generates proto/gen/ from proto/*.proto:
 //   messages.js, messages.d.ts   the messages (pbjs static module)
 //   services.js, services.d.ts   one table for each service: operation numbers, needed rights, message types
-// Does nothing when the outputs are newer than every input. Usage: node deploy/tools/gen_proto.mjs
+// Does nothing when the outputs are newer than every input, and their directory, which tells of those that are gone. Usage: node deploy/tools/gen_proto.mjs
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import protobuf from 'protobufjs';
@@ -18,14 +17,14 @@ const inputs = readdirSync(source)
 const outputs = ['messages.js', 'messages.d.ts', 'services.js', 'services.d.ts'].map((f) => join(target, f));
 
 const modified = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-const newestInput = Math.max(...[...inputs, fileURLToPath(import.meta.url)].map(modified));
+const newestInput = Math.max(...[...inputs, source, fileURLToPath(import.meta.url)].map(modified));
 if (Math.min(...outputs.map(modified)) >= newestInput) process.exit(0);
 
 mkdirSync(target, { recursive: true });
 
 // protobufjs needs no declaration of the method options; with it, Google's descriptor.proto (1 MB of
 // code) would become part of every process.
-const scratch = mkdtempSync(join(tmpdir(), 'l4lab-proto-'));
+const scratch = mkdtempSync(join(target, '.sources-'));
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 const sources = inputs
   .filter((file) => basename(file) !== 'options.proto')

@@ -2,11 +2,28 @@
 // Used by npm start, npm test, and by ./l4lab in a fresh checkout. Does only what is missing.
 // Plain JavaScript without dependencies: it runs before there are any.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import {
+  accessSync,
+  constants,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const dist = join(root, 'dist');
+/** What the last build was made of. */
+const STAMP = join(dist, '.stamp');
+/** There as long as a build is under way, or when it was interrupted: what there is may not fit together. */
+const UNFINISHED = join(dist, '.unfinished');
 const LIBRARIES = [
   { file: 'liblwip.so.0', package: 'liblwip0' },
   { file: 'libslirp.so.0', package: 'libslirp0' },
@@ -83,48 +100,70 @@ function installLibraries() {
   run(command, [...prefix, 'DEBIAN_FRONTEND=noninteractive', ...install]);
 }
 
-/** Newest modification of what the build reads. */
+/** Names and times of all files that the build reads, so that it notices those that are gone as well. */
 function sourcesStamp() {
+  const sources = ['services', 'proto', 'test', 'tsconfig.json', 'package-lock.json'];
+  const wanted = ['-name', '*.ts', '-o', '-name', '*.proto', '-o', '-name', '*.json'];
   const list = execFileSync(
     'find',
-    [
-      'services',
-      'proto',
-      'test',
-      'tsconfig.json',
-      '-name',
-      'gen',
-      '-prune',
-      '-o',
-      '-type',
-      'f',
-      '(',
-      '-name',
-      '*.ts',
-      '-o',
-      '-name',
-      '*.proto',
-      '-o',
-      '-name',
-      'tsconfig.json',
-      ')',
-      '-printf',
-      '%T@\n',
-    ],
+    [...sources, '-name', 'gen', '-prune', '-o', '-type', 'f', '(', ...wanted, ')', '-printf', '%T@ %p\n'],
     { cwd: root, encoding: 'utf8' },
   );
-  return Math.max(...list.trim().split('\n').map(Number));
+  return createHash('sha256').update(list.split('\n').sort().join('\n')).digest('hex');
+}
+
+/** Removes what was built of sources that are gone: the compiler leaves it. */
+function removeStale(top) {
+  if (!existsSync(join(dist, top))) return;
+  for (const name of readdirSync(join(dist, top), { recursive: true })) {
+    const [, stem] = /^(.*?)(?:\.d\.ts|\.js)(?:\.map)?$/.exec(join(top, name)) ?? [];
+    if (stem !== undefined && !existsSync(join(root, `${stem}.ts`))) rmSync(join(dist, top, name));
+  }
+}
+
+function isBuilt(stamp) {
+  if (existsSync(UNFINISHED) || !existsSync(STAMP)) return false;
+  return readFileSync(STAMP, 'utf8') === stamp;
 }
 
 function build() {
-  const stampFile = join(root, 'dist', '.stamp');
-  const stamp = String(sourcesStamp());
-  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return;
+  const stamp = sourcesStamp();
+  if (isBuilt(stamp)) return;
   say('building');
-  run(process.execPath, [join(root, 'deploy', 'tools', 'gen_proto.mjs')]);
-  run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json']);
-  cpSync(join(root, 'proto', 'gen'), join(root, 'dist', 'proto', 'gen'), { recursive: true });
-  writeFileSync(stampFile, stamp);
+  writeFileSync(UNFINISHED, '');
+  try {
+    run(process.execPath, [join(root, 'deploy', 'tools', 'gen_proto.mjs')]);
+    for (const top of ['services', 'test']) removeStale(top);
+    run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json']);
+    cpSync(join(root, 'proto', 'gen'), join(root, 'dist', 'proto', 'gen'), { recursive: true });
+    writeFileSync(STAMP, stamp);
+  } finally {
+    rmSync(UNFINISHED);
+  }
+}
+
+/**
+ * Does it all in a child of flock(1): whoever sets up the same checkout meanwhile waits. False: there is no such program,
+ * so nobody waits for anybody.
+ */
+function setUpAlone() {
+  const words = [join(dist, '.lock'), process.execPath, fileURLToPath(import.meta.url)];
+  const env = { ...process.env, L4LAB_SETUP: 'alone' };
+  const { status, error } = spawnSync('flock', words, { stdio: ['ignore', 2, 2], env });
+  if (error) return false;
+  if (status !== 0) process.exit(status ?? 1);
+  return true;
+}
+
+function makeDist() {
+  try {
+    mkdirSync(dist, { recursive: true });
+    accessSync(dist, constants.W_OK);
+  } catch (err) {
+    throw new SetupError(
+      `Cannot build l4lab as ${dist} cannot be written: ${err.message}; its owner can, with npm run build`,
+    );
+  }
 }
 
 /** Everything. Ends the process with status 1 and one clear message when something cannot be had. */
@@ -132,6 +171,8 @@ export async function setUp() {
   try {
     checkPlatform();
     checkNode();
+    makeDist();
+    if (process.env.L4LAB_SETUP !== 'alone' && setUpAlone()) return;
     installPackages();
     installLibraries();
     build();

@@ -10,10 +10,11 @@ import { setUp } from './setup.mjs';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 await setUp();
 const { formatLog } = await import('../../dist/services/common/obs/log_record.js');
+const { eachLine } = await import('../../dist/services/cli/lines.js');
 
-const colored =
-  process.env.FORCE_COLOR !== undefined ||
-  (process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
+const { hasColors } = await import('../../dist/services/cli/colors.js');
+
+const colored = hasColors(process.stdout);
 const web = spawn(process.execPath, [join(root, 'dist/services/web/main.js')], {
   stdio: ['ignore', 'pipe', 'inherit'],
 });
@@ -39,7 +40,7 @@ const lab = spawn(process.execPath, [join(root, 'l4lab'), ...args, '--json'], {
 process.on('SIGINT', () => {});
 
 const seen = { processes: 0, bytes: 0, firstByte: 0 };
-for await (const line of createInterface({ input: lab.stdout })) {
+await eachLine(lab.stdout, (line) => {
   const record = JSON.parse(line);
   if (record.event?.kind === 'start') {
     seen.processes += 1;
@@ -47,12 +48,12 @@ for await (const line of createInterface({ input: lab.stdout })) {
       `          starting ${record.task} (pid ${record.event.pid}): ${record.event.argv.join(' ')}`,
     );
   }
-  if (record.event) continue;
+  if (record.event) return;
   if (record.task === 'curl' && record.text.startsWith('<!DOCTYPE'))
     seen.firstByte = performance.now() - begun;
   if (seen.firstByte > 0 && record.task === 'curl') seen.bytes += Buffer.byteLength(record.text) + 1;
   console.log(formatLog(record, colored));
-}
+});
 if (lab.exitCode === null) await once(lab, 'exit');
 web.kill('SIGTERM');
 

@@ -30,7 +30,7 @@ export async function awaitSecret(
   say: (text: string) => void,
   signal: AbortSignal,
 ): Promise<LabSecret | undefined> {
-  const since = Date.now();
+  const since = performance.now();
   let said = false;
   for (;;) {
     const secret = findSecret(dir, process.env);
@@ -41,7 +41,7 @@ export async function awaitSecret(
       );
     }
     if (signal.aborted) return undefined;
-    if (!said && Date.now() - since > SAY_MS) {
+    if (!said && performance.now() - since > SAY_MS) {
       said = true;
       say(
         `waiting for the broker in ${dir} (l4lab broker SCRIPT), or for its secret: L4LAB_SECRET_FILE is not set`,

@@ -56,7 +56,7 @@ describe('claims', () => {
     const ends = await Promise.all(children.map((child) => once(child, 'exit')));
     expect(ends.map(([status]) => status)).toEqual([0, 0, 0]);
     expect(existsSync(dir)).toBe(false);
-  }, 60_000);
+  });
 });
 
 describe('the directory of an external lab', () => {

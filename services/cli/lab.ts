@@ -12,6 +12,7 @@ import { randomName } from '#common/shm/run_dir';
 import type { RestartPolicy } from '#common/task/restart';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab as LabService } from '../../proto/gen/services.js';
+import { NO_LIMIT_MS, publishGate } from './lab_calls.ts';
 import { LabProcess } from './lab_process.ts';
 import { LogWriter } from './log_file.ts';
 import { isSystemError, systemProblem, UsageError } from './problem.ts';
@@ -82,8 +83,8 @@ export class Lab extends EventEmitter<LabEvents> {
     this.#labCap = rootCapability(lab);
     const given = {
       command: options.command,
-      lab: publish(lab),
-      control: publish(control),
+      lab: publishGate(lab),
+      control: publishGate(control),
       ...(external ? { external: true, madeSecret: external.madeSecret } : {}),
     };
     this.#owned = external ? external.claim.publish(given) : createLab(given);
@@ -213,14 +214,6 @@ function externalEnvironment({ external, machineArguments }: LabOptions): Record
     L4LAB_MACHINE: JSON.stringify(machineArguments),
     ...(external.rehearses ? { L4LAB_REHEARSAL: '1' } : {}),
   };
-}
-
-/** The longest deadline that a timer can have; waiting for a task has no limit of its own. */
-const NO_LIMIT_MS = 2 ** 31 - 1;
-
-function publish(end: ServerEnd): { gate: string; proof: string } {
-  const { gate, proof } = rootCapability(end);
-  return { gate, proof: Buffer.from(proof).toString('hex') };
 }
 
 function server(name: string, end: ServerEnd): m.INamedCapability {

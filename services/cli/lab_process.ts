@@ -3,11 +3,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { LogRecord } from '#common/obs/log_record';
 import { randomName } from '#common/shm/run_dir';
 import { l4lab as m } from '../../proto/gen/messages.js';
+import { eachLine } from './lines.ts';
 
 export interface LabProcessOptions {
   onLog(record: LogRecord): void;
@@ -53,14 +53,12 @@ export class LabProcess {
     this.ended = endOf(this.#child);
     const argv = (record.argv ?? []) as string[];
     onLog({ ...plain(name, 'stdout', ''), event: { kind: 'start', pid: this.#child.pid ?? 0, argv } });
-    const lines = (['stdout', 'stderr'] as const).map(async (stream) => {
+    const lines = (['stdout', 'stderr'] as const).map((stream) => {
       const input = this.#child[stream];
-      if (!input) return;
-      const reader = createInterface({ input });
-      reader.on('line', (line) =>
-        onLog(structured && stream === 'stdout' ? parse(line, name) : plain(name, stream, line)),
+      const isRecords = structured && stream === 'stdout';
+      return (
+        input && eachLine(input, (line) => onLog(isRecords ? parse(line, name) : plain(name, stream, line)))
       );
-      await once(reader, 'close');
     });
     this.printed = Promise.all(lines);
   }

@@ -1,6 +1,7 @@
 /** `l4lab logs`: what a running lab has printed, and with -f what it goes on to print. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatLog, type LogRecord } from '#common/obs/log_record';
+import { hasColors } from './colors.ts';
 import { LogReader } from './log_file.ts';
 import { UsageError } from './problem.ts';
 import { selectLab } from './select.ts';
@@ -17,9 +18,7 @@ const LOOK_MS = 100;
 export async function logs(tasks: readonly string[], options: LogsOptions): Promise<number> {
   const lab = selectLab(options.lab);
   const reader = new LogReader(lab.dir);
-  const colored =
-    process.env.FORCE_COLOR !== undefined ||
-    (process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
+  const colored = hasColors(process.stdout);
   const wanted = (record: LogRecord) =>
     (options.json || !record.event) &&
     (tasks.length === 0 || tasks.includes(record.task) || tasks.includes(record.tag));

@@ -3,7 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { L4Error } from '#common/ipc/errors';
 import { VERSION } from '#common/version';
 import { type BrokerOptions, broker } from './broker.ts';
-import { component } from './component/component.ts';
+import { type ComponentOptions, component } from './component/component.ts';
 import { type ComposeOptions, compose } from './generate/compose.ts';
 import { type Pm2Options, pm2 } from './generate/pm2.ts';
 import { health } from './health.ts';
@@ -99,8 +99,12 @@ function program(finish: (status: number) => void): Command {
     .description('becomes a task of the broker, in this process; ends with its exit status')
     .argument('<task>', 'name of the task in the script, e.g. curl; machine is one as well')
     .option('--run-dir <dir>', RUN_DIR_TEXT)
+    .option(
+      '--wait <seconds>',
+      'ends with status 1 if the task has not begun by then; default: waits for the broker as long as it takes',
+    )
     .addHelpText('after', SECRET_TEXT)
-    .action(async (task: string, options: { runDir?: string }) => finish(await component(task, options)));
+    .action(async (task: string, options: ComponentOptions) => finish(await component(task, options)));
 
   l4lab
     .command('health')

@@ -2,6 +2,7 @@
 import { toL4Error } from '#common/ipc/errors';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab } from '../../proto/gen/services.js';
+import { capabilityOf, NO_LIMIT_MS } from './lab_calls.ts';
 import { UsageError } from './problem.ts';
 import type { LabRecord } from './registry.ts';
 import { selectLab } from './select.ts';
@@ -36,7 +37,6 @@ export interface AddOptions extends RunOnPortOptions {
   readonly run?: string;
 }
 
-const NO_LIMIT_MS = 2 ** 31 - 1;
 const EXIT_KILLED = 137;
 /** How lwIP programs configure their interface unless told otherwise (services/lwip). */
 const DEFAULT_ENVIRONMENT = { IFCONFIG_IP4_vn0: 'dhcp' };
@@ -184,10 +184,9 @@ async function started(
 /** Exit status of a task of the lab, when it has ended. */
 async function waitFor(lab: LabRecord, task: string): Promise<number> {
   const ipc = newIpc(lab);
-  const capability = { gate: lab.lab.gate, object: 0, masks: [], proof: Buffer.from(lab.lab.proof, 'hex') };
   try {
     const { killed, exitCode } = await ipc
-      .client(Lab, capability)
+      .client(Lab, capabilityOf(lab.lab))
       .waitTask({ task }, { deadlineMs: NO_LIMIT_MS });
     return killed ? EXIT_KILLED : exitCode;
   } catch (err) {

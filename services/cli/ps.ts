@@ -1,12 +1,12 @@
 /** `l4lab ps`: the tasks of the running labs. */
 
 import { hostname } from 'node:os';
-import type { Capability } from '#common/ipc/capability';
 import { toL4Error } from '#common/ipc/errors';
 import { Ipc } from '#common/ipc/ipc';
 import { randomName } from '#common/shm/run_dir';
 import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Lab as LabService, MachineControl } from '../../proto/gen/services.js';
+import { capabilityOf } from './lab_calls.ts';
 import { processUsage } from './processes.ts';
 import { absenceOf, type LabRecord, runningLabs } from './registry.ts';
 import { table } from './table.ts';
@@ -63,7 +63,7 @@ async function view(lab: LabRecord): Promise<LabView> {
   const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
   try {
     const [status, machine] = await Promise.all([
-      ipc.client(LabService, capability(lab.lab)).status({}, { deadlineMs: ANSWER_MS }),
+      ipc.client(LabService, capabilityOf(lab.lab)).status({}, { deadlineMs: ANSWER_MS }),
       machineStatus(ipc, lab),
     ]);
     const tasks = status.tasks.map(taskView);
@@ -77,7 +77,7 @@ async function view(lab: LabRecord): Promise<LabView> {
 
 /** The machine of an external lab may be away: no NICs then. */
 async function machineStatus(ipc: Ipc, lab: LabRecord): Promise<{ nics: readonly m.INicStatus[] }> {
-  const control = ipc.client(MachineControl, capability(lab.control));
+  const control = ipc.client(MachineControl, capabilityOf(lab.control));
   const status = control.status({}, { deadlineMs: ANSWER_MS });
   return lab.external ? status.catch(() => ({ nics: [] })) : status;
 }
@@ -119,10 +119,6 @@ function nicView(nic: m.INicStatus): m.INicStatus {
     dmaFaults: nic.dmaFaults ?? 0,
     leases: (nic.leases ?? []).map(({ mac, address }) => ({ mac: mac ?? '', address: address ?? '' })),
   };
-}
-
-function capability(published: { gate: string; proof: string }): Capability {
-  return { gate: published.gate, object: 0, masks: [], proof: Buffer.from(published.proof, 'hex') };
 }
 
 /** The table that people read. */

@@ -20,6 +20,7 @@ import { basename, join, resolve } from 'node:path';
 import { gatePath } from '#common/ipc/ipc';
 import { RUN_DIR_PARTS } from '#common/shm/run_dir';
 import { CLAIMS, hasOwner, ifUnused, isUsed, ownDir, shareDir } from './claims.ts';
+import type { PublishedGate } from './lab_calls.ts';
 import { UsageError } from './problem.ts';
 import { endProcess, processesOf, processStart } from './processes.ts';
 import { runBase } from './run_base.ts';
@@ -36,9 +37,9 @@ export interface LabRecord {
   readonly command: readonly string[];
   /** Milliseconds since the Unix epoch. */
   readonly started: number;
-  /** Capabilities (JSON, proofs in hex) for `ps`. */
-  readonly lab: { readonly gate: string; readonly proof: string };
-  readonly control: { readonly gate: string; readonly proof: string };
+  /** Capabilities for commands. */
+  readonly lab: PublishedGate;
+  readonly control: PublishedGate;
   /** The tasks are started by others (`l4lab broker`). */
   readonly external?: boolean;
   /** The broker has made the secret in the directory. */

@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { toL4Error } from '#common/ipc/errors';
 import { formatLog, type LogRecord } from '#common/obs/log_record';
+import { hasColors } from './colors.ts';
 import { Lab, type LabOptions } from './lab.ts';
 import { UsageError } from './problem.ts';
 import { runningLabs } from './registry.ts';
@@ -125,8 +126,7 @@ export function startLab(options: LabOptions): Lab {
 /** Prints log records as Moe does, to stdout, or to stderr when stdout belongs to a task (--raw). */
 export function printer(options: Pick<RunOptions, 'raw' | 'json'>): (record: LogRecord) => void {
   const stream = options.raw === undefined ? process.stdout : process.stderr;
-  const colored =
-    process.env.FORCE_COLOR !== undefined || (stream.isTTY === true && process.env.NO_COLOR === undefined);
+  const colored = hasColors(stream);
   stream.on('error', () => {});
   return (record) => {
     if (record.event && !options.json) return;

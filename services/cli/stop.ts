@@ -4,6 +4,8 @@ import { toL4Error } from '#common/ipc/errors';
 import { Ipc } from '#common/ipc/ipc';
 import { randomName } from '#common/shm/run_dir';
 import { Lab } from '../../proto/gen/services.js';
+import { hasOwner } from './claims.ts';
+import { capabilityOf } from './lab_calls.ts';
 import { UsageError } from './problem.ts';
 import { endProcess, processesOf, processStart } from './processes.ts';
 import { absenceOf, type LabRecord, removeLab, runningLabs } from './registry.ts';
@@ -35,12 +37,11 @@ export async function stop(ids: readonly string[]): Promise<Stopped[]> {
 async function stopLab(lab: LabRecord): Promise<Stopped> {
   const problem = lab.external ? await stopComponents(lab) : undefined;
   if (problem !== undefined) return { id: lab.id, command: lab.command, how: 'failed', problem };
-  if (lab.external && !isHere(lab)) return gone(lab);
-  // It may have ended since it was listed.
+  if (!isHere(lab)) return gone(lab);
   endProcess(lab.pid, 'SIGTERM');
-  const giveUp = Date.now() + GIVE_UP_MS;
+  const giveUp = performance.now() + GIVE_UP_MS;
   while (isHere(lab)) {
-    if (Date.now() > giveUp) return kill(lab);
+    if (performance.now() > giveUp) return kill(lab);
     await sleep(LOOK_MS);
   }
   return { id: lab.id, command: lab.command, how: 'stopped' };
@@ -51,11 +52,8 @@ async function stopComponents(lab: LabRecord): Promise<string | undefined> {
   const absence = absenceOf(lab);
   if (absence !== undefined) return `Cannot stop the tasks of lab ${lab.id} as ${absence}`;
   const ipc = new Ipc({ runDir: lab.dir, task: randomName() });
-  const proof = Buffer.from(lab.lab.proof, 'hex');
   try {
-    await ipc
-      .client(Lab, { gate: lab.lab.gate, object: 0, masks: [], proof })
-      .stopTasks({}, { deadlineMs: GIVE_UP_MS });
+    await ipc.client(Lab, capabilityOf(lab.lab)).stopTasks({}, { deadlineMs: GIVE_UP_MS });
     return undefined;
   } catch (err) {
     return `Cannot stop the tasks of lab ${lab.id}: ${toL4Error(err).message}`;
@@ -69,11 +67,18 @@ function isHere(lab: LabRecord): boolean {
   return processStart(lab.pid) === lab.startTicks;
 }
 
+/** It has ended since it was listed, or its pid is one of another container. */
 function gone(lab: LabRecord): Stopped {
-  console.error(
-    `l4lab: the tasks of lab ${lab.id} have ended; its broker runs in another container: stop that one there`,
-  );
-  return { id: lab.id, command: lab.command, how: 'stopped' };
+  const { id, command } = lab;
+  if (!hasOwner(lab.dir)) return { id, command, how: 'stopped' };
+  if (lab.external) {
+    console.error(
+      `l4lab: the tasks of lab ${id} have ended; its broker runs in another container: stop that one there`,
+    );
+    return { id, command, how: 'stopped' };
+  }
+  const problem = `Cannot stop lab ${id} as it runs in another container: stop it there`;
+  return { id, command, how: 'failed', problem };
 }
 
 function kill(lab: LabRecord): Stopped {

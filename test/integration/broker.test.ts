@@ -8,6 +8,7 @@ import { Ipc } from '#common/ipc/ipc';
 import { randomName } from '#common/shm/run_dir';
 import { Broker } from '../../proto/gen/services.js';
 import { ExternalLab, SCALING, SERVERS } from './external_lab.ts';
+import { linesOf } from './harness.ts';
 
 const CLOSING_LINE = '</html>';
 let lab: ExternalLab;
@@ -47,7 +48,7 @@ describe('a lab of components', () => {
       text: "curl is not ready: task 'curl' ended with status 0",
     });
     expect(await lab.end()).toEqual({ processes: [], files: [] });
-  }, 60_000);
+  });
 
   it('gives each replica a port and takes it back', async () => {
     await up(SCALING.replace('"rom/l4vio_switch"', '"rom/l4vio_switch -p 4"'));
@@ -60,7 +61,7 @@ describe('a lab of components', () => {
       expect(new Set(addresses).size).toBe(3);
     }
     expect(await lab.tasks()).toMatchObject({ curl: 'exit 0', 'curl-2': 'exit 0', 'curl-3': 'exit 0' });
-  }, 60_000);
+  });
 });
 
 describe('refusals', () => {
@@ -76,7 +77,7 @@ describe('refusals', () => {
     // The one before has ended: a new start is the same task again.
     expect((await lab.curl()).text).toContain(CLOSING_LINE);
     expect(Object.keys(await lab.tasks()).filter((name) => name.startsWith('curl'))).toEqual(['curl']);
-  }, 60_000);
+  });
 
   it('a wrong name, a wrong secret, another version', async () => {
     lab = await ExternalLab.start();
@@ -99,7 +100,41 @@ describe('refusals', () => {
     );
     ipc.close();
     expect(BROKER_GATE).toMatch(/^[0-9a-f]{32}$/);
-  }, 60_000);
+  });
+
+  it('--wait: nobody there, a broker that is away, a task that the script does not start in time', async () => {
+    lab = await ExternalLab.start(
+      'local L4 = require("L4") while not io.open("rom/go") do L4.msleep(20) end',
+    );
+    const late = async (wait: string, env: Record<string, string> = {}) => {
+      const run = lab.bed.l4lab(['component', 'someone', '--wait', wait], { env });
+      return [await run.exit, run.stderr];
+    };
+    expect(await late('soon')).toEqual([
+      2,
+      expect.stringContaining("0..1000000 seconds: current value is 'soon'"),
+    ]);
+    const nobody =
+      /^l4lab: Cannot start 'someone' within 0 s \(--wait\) as there is no broker in \S+\/broker \(l4lab broker/;
+    expect(await late('0')).toEqual([1, expect.stringMatching(nobody)]);
+    expect(await late('0.1', { L4LAB_SECRET: 'x'.repeat(32) })).toEqual([
+      1,
+      expect.stringMatching(
+        /^l4lab: Cannot start 'someone' within 0.1 s .* as the broker in \S+ does not answer: start it/m,
+      ),
+    ]);
+    expect(lab.bed.files()).toEqual([]);
+    const broker = lab.startBroker();
+    await broker.saw(/Ned: loading file/);
+    const [status, text] = await late('2');
+    expect([status, text]).toEqual([1, expect.stringMatching(/within 2 s \(--wait\) as /)]);
+    lab.bed.file('go', '');
+    await lab.ready('ned');
+    expect(await late('1000')).toEqual([
+      2,
+      expect.stringContaining('the script starts no task of that name'),
+    ]);
+  });
 
   it('a second broker in the same directory', async () => {
     lab = await ExternalLab.start();
@@ -109,7 +144,7 @@ describe('refusals', () => {
     expect(await second.exit).toBe(2);
     expect(second.stderr).toMatch(/Cannot start a broker in \S+ as one is running there/);
     lab.broker = first;
-  }, 60_000);
+  });
 });
 
 describe('kill -9 and start again', () => {
@@ -125,7 +160,6 @@ describe('kill -9 and start again', () => {
       expect(others.map((name) => lab.running.get(name)?.child.pid)).toEqual(before);
       expect(await lab.tasks()).toMatchObject({ [task]: 'running' });
     },
-    90_000,
   );
 
   it('of the broker: components go on, are known again, and a new curl works', async () => {
@@ -153,7 +187,7 @@ describe('kill -9 and start again', () => {
     await lab.kill('ixl');
     expect((await lab.curl()).text).toContain(CLOSING_LINE);
     expect((await lab.end()).files).toEqual([]);
-  }, 90_000);
+  });
 
   it('of a component while there is no broker: it is known as ended afterwards', async () => {
     await up();
@@ -161,7 +195,7 @@ describe('kill -9 and start again', () => {
     await lab.kill('l4vio_switch');
     lab.startBroker();
     expect((await lab.curl()).text).toContain(CLOSING_LINE);
-  }, 90_000);
+  });
 });
 
 describe('l4lab stop and logs', () => {
@@ -170,8 +204,10 @@ describe('l4lab stop and logs', () => {
     const broker = lab.startBroker();
     for (const task of SERVERS) lab.component(task);
     await lab.ready('ned', ...SERVERS);
+    // What a component prints comes to the broker a moment after it was printed.
+    await broker.saw(/io {6}\| Ready/);
     const { run: logs } = await lab.bed.done(['logs', 'io']);
-    expect(logs.text).toBe('io      | Io service\nio      | Ready. Waiting for requests.\n');
+    expect(linesOf(logs.text)).toEqual(['io      | Io service', 'io      | Ready. Waiting for requests.']);
     const { status, run } = await lab.bed.done(['stop']);
     expect([status, run.text]).toEqual([0, `stopped broker  ${lab.bed.scratch}/curl.cfg\n`]);
     const ends = await Promise.all([broker, ...lab.running.values()].map(({ exit }) => exit));
@@ -179,7 +215,7 @@ describe('l4lab stop and logs', () => {
     expect(ends.slice(0, 4)).toEqual([143, 0, 0, 0]);
     expect([0, 137]).toContain(ends[4]);
     expect(await lab.end()).toEqual({ processes: [], files: [] });
-  }, 60_000);
+  });
 });
 
 describe('the script', () => {
@@ -195,14 +231,13 @@ describe('the script', () => {
       'idle.mjs',
       'export const main = async () => new Promise((resolve) => setTimeout(resolve, 1e6));',
     );
-    lab.startBroker();
+    const broker = lab.startBroker();
     expect(await lab.component('idle.mjs').exit).toBe(137);
-    await lab.ready('ned');
-    expect(lab.broker?.text).toMatch(/kill:\s+killed/);
+    await broker.saw(/kill:\s+killed/);
     const again = lab.component('idle.mjs');
     expect(await again.exit).toBe(2);
     expect(again.stderr).toMatch(/Cannot start 'idle.mjs' as the script has killed it/);
-  }, 60_000);
+  });
 
   it('sees states, exit codes and ends of tasks that others start', async () => {
     const script = `
@@ -218,9 +253,12 @@ describe('the script', () => {
     );
     const broker = lab.startBroker();
     await broker.saw(/state is\s+initializing/);
-    for (let life = 0; life < 2; life++) expect(await lab.component('exit.mjs').exit).toBe(7);
-    await broker.saw(/(ended with\s+7\s+and is\s+zombie[\s\S]*){2}/);
+    for (const life of [1, 2]) {
+      expect(await lab.component('exit.mjs').exit).toBe(7);
+      // Before the next one: the state is that of the moment when the handler runs.
+      await broker.saw(new RegExp(`(ended with\\s+7\\s+and is\\s+zombie[\\s\\S]*){${life}}`));
+    }
     expect(broker.text).toMatch(/exit\.mjs\| I am exit\.mjs/);
     expect(await lab.tasks()).toMatchObject({ 'exit.mjs': 'exit 7' });
-  }, 60_000);
+  });
 });

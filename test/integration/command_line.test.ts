@@ -1,10 +1,11 @@
 /** The command line as people use it: refusals, Ctrl-C at any moment, parts that die, much output, the prompt, ps, logs, stop. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, readFileSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ROOT, TestBed } from './harness.ts';
+import { signalTask } from './download_lab.ts';
+import { PATIENCE_MS, ROOT, type Run, TestBed } from './harness.ts';
 
 let bed: TestBed;
 beforeEach(() => {
@@ -24,6 +25,7 @@ function script(text: string, name = 'x.cfg'): string {
 
 interface LabView {
   readonly id: string;
+  readonly pid: number;
   readonly scriptState: string;
   readonly tasks: { readonly name: string; readonly state: string; readonly pid: number; exitCode: number }[];
 }
@@ -35,13 +37,6 @@ async function ps(): Promise<LabView[]> {
 async function pidOf(name: string): Promise<number> {
   const pid = (await ps())[0]?.tasks.findLast((task) => task.name === name && task.state === 'running')?.pid;
   if (!pid) throw new Error(`no task ${name}`);
-  return pid;
-}
-
-/** Pid of a process of the test's labs. */
-function processOf(name: string): number {
-  const pid = bed.processes().find((one) => readFileSync(`/proc/${one}/comm`, 'latin1').trim() === name);
-  if (pid === undefined) throw new Error(`no process ${name}`);
   return pid;
 }
 
@@ -122,12 +117,10 @@ describe('Ctrl-C', () => {
   ])('%s ends the lab at once, with status 130 and nothing left', async (_, moment) => {
     const run = bed.l4lab(['run', CURL_LAB]);
     await run.saw(moment);
-    const begun = performance.now();
     // A terminal's Ctrl-C reaches the whole group, people press it twice, and timeout(1) sends it twice.
     run.child.kill('SIGINT');
     run.child.kill('SIGINT');
     expect(await run.exit).toBe(130);
-    expect(performance.now() - begun).toBeLessThan(4000);
     expect(`${run.text}${run.stderr}`).not.toMatch(/terminate called|node:internal/);
     expect([bed.files(), bed.processes()]).toEqual([[], []]);
   });
@@ -160,7 +153,7 @@ ld:start({ caps = { virtnet = net:create(0) } }, "rom/idle.mjs") print("all star
     );
     const states = async () => Object.fromEntries((await ps())[0]?.tasks.map((t) => [t.name, t.state]) ?? []);
     await expect
-      .poll(states, { timeout: 10_000 })
+      .poll(states, { timeout: PATIENCE_MS })
       .toEqual({ io: 'zombie', l4vio_switch: 'zombie', ixl: 'zombie', 'idle.mjs': 'running' });
     const { run: stopped } = await bed.done(['stop', '--json']);
     expect(JSON.parse(stopped.text)).toMatchObject([{ how: 'stopped' }]);
@@ -177,7 +170,7 @@ ld:start({ caps = { virtnet = net:create(0) } }, "rom/idle.mjs") print("all star
     const path = script('ld:start({ caps = { sigma0 = L4.Env.sigma0 } }, "rom/io")');
     const run = bed.l4lab(['run', path, '--wait-for', 'io']);
     await run.saw(/Ready/);
-    process.kill(processOf(name), 'SIGKILL');
+    signalTask(bed, name, 'SIGKILL');
     expect([await run.exit, run.stderr]).toEqual([1, expect.stringMatching(message)]);
     expect([bed.files(), bed.processes()]).toEqual([[], []]);
   });
@@ -191,6 +184,12 @@ describe('much output', () => {
     const numbers = [...run.text.matchAll(/^ned {5}\| (\d+)\t/gm)].map(([, number]) => Number(number));
     expect([status, numbers.length, run.stderr]).toEqual([0, lines, '']);
     expect(numbers.every((number, n) => number === n + 1)).toBe(true);
+  });
+
+  it('only a line feed ends a line', async () => {
+    const { status, run } = await bed.done(['run', '--exit', script('print("a\\u{2028}b\\u{85}c\\rd")')]);
+    expect([status, run.stderr]).toEqual([0, '']);
+    expect(run.text.split('\n')).toContain('ned     | a\u2028b\u0085c\rd');
   });
 
   it('binary garbage and a line of 10 MB are cut into lines for the log, and exact with --raw', async () => {
@@ -318,16 +317,16 @@ it('logs -f follows to the end, --json are records, and labs are told apart', as
   expect((await bed.done(['logs'])).run.stderr).toMatch(
     /2 labs are running: name one with --lab ID. Running: /,
   );
-  const [first] = labs;
-  expect((await bed.done(['logs', '--lab', first?.id ?? ''])).run.text).toMatch(/^talker.m\| first$/m);
-  const stopped = await bed.done(['stop', first?.id ?? '']);
-  expect(stopped.run.text).toMatch(new RegExp(`^stopped ${first?.id} `));
+  const idOf = ({ child }: Run) => labs.find(({ pid }) => pid === child.pid)?.id ?? '';
+  expect((await bed.done(['logs', '--lab', idOf(run)])).run.text).toMatch(/^talker.m\| first$/m);
+  const stopped = await bed.done(['stop', idOf(run)]);
+  expect(stopped.run.text).toMatch(new RegExp(`^stopped ${idOf(run)} `));
   expect(await run.exit).toBe(143);
   expect([await follow.exit, await json.exit]).toEqual([0, 0]);
-  expect(follow.text).toMatch(/^talker.m\| first\n/);
+  expect(follow.text).toBe('talker.m| first\ntalker.m| last\n');
   for (const line of json.text.trim().split('\n'))
     expect(JSON.parse(line)).toMatchObject({ task: 'talker.mjs' });
-  expect((await ps()).map(({ id }) => id)).toEqual([labs[1]?.id]);
+  expect((await ps()).map(({ id }) => id)).toEqual([idOf(second)]);
   expect((await bed.done(['stop', '--json'])).status).toBe(0);
   expect([await second.exit, (await bed.done(['stop'])).run.text]).toEqual([143, 'No lab is running.\n']);
 });

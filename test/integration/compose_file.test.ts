@@ -6,7 +6,7 @@ import { ROOT, TestBed } from './harness.ts';
 
 const SCRIPT = 'deploy/labs/compose/compose.cfg';
 
-describe('l4lab compose', { timeout: 30_000 }, () => {
+describe('l4lab compose', () => {
   let bed: TestBed;
   beforeEach(() => {
     bed = new TestBed();

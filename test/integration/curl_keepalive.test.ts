@@ -37,4 +37,4 @@ it('curl ends with 56 when the machine that knew its connection is gone', async 
   await lab.kill('machine');
   expect(await curl.exit).toBe(56);
   await curl.saw(/curl: \(56\) Recv failure: Connection reset by peer/);
-}, 180_000);
+});

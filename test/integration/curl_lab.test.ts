@@ -1,35 +1,25 @@
 /** The documented example with real processes: what a user of `l4lab run` sees. */
-
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { L4LAB, offline, ROOT, TestBed } from './harness.ts';
+import { labScript, ROM, WebServer } from './download_lab.ts';
+import { L4LAB, offline, PATIENCE_MS, ROOT, TestBed } from './harness.ts';
 
 const SCRIPT = join(ROOT, 'deploy/labs/curl/curl.cfg');
 const MIB = 2 ** 20;
 
-let web: ChildProcess;
+let web: WebServer;
 let port: number;
 let bed: TestBed;
 
-/** The web server is a process of its own, as for a user: the test's own work must not slow it. */
 beforeAll(async () => {
-  web = spawn(process.execPath, [join(ROOT, 'dist/services/web/main.js')], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const [line] = (await once(createInterface({ input: web.stdout as NodeJS.ReadableStream }), 'line')) as [
-    string,
-  ];
-  port = Number(line.split(':').at(-1));
+  web = await WebServer.start();
+  port = web.port;
 });
-afterAll(async () => {
-  web.kill('SIGTERM');
-  await once(web, 'exit');
-});
+afterAll(() => web.close());
 beforeEach(() => {
   bed = new TestBed();
 });
@@ -43,24 +33,6 @@ async function fetchHash(path: string): Promise<{ bytes: number; sha256: string 
 function hashOf(bytes: Uint8Array): { bytes: number; sha256: string } {
   return { bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
-
-/** The documented script with another command line for curl, in a rom of its own. */
-function scriptWith(lines: string): string {
-  return bed.file(
-    'net.cfg',
-    `local L4 = require("L4");
-local ld = L4.default_loader;
-local vbus_eth = ld:new_channel();
-ld:start({ caps = { sigma0 = L4.Env.sigma0; icu = L4.Env.icu; iommu = L4.Env.iommu; ethdevs = vbus_eth:svr(); }, }, "rom/io rom/ixl.vbus");
-local vswitch = ld:new_channel();
-ld:start({ caps = { vbus = vbus_eth, svr = vswitch:svr(); }, }, "rom/l4vio_switch");
-local function port() return { virtnet = vswitch:create(0), etc = L4.Env.rom } end
-${lines}
-`,
-  );
-}
-
-const ROM = ['--rom', join(ROOT, 'deploy/labs/curl')];
 
 describe('l4lab run deploy/labs/curl/curl.cfg', () => {
   it('prints what the documentation shows, then the page, in order', async () => {
@@ -111,9 +83,9 @@ describe('l4lab run deploy/labs/curl/curl.cfg', () => {
 
 describe('the whole chain', () => {
   it('carries 64 MiB with the right hash', async () => {
-    const script = scriptWith(
-      `ld:start({ caps = port() }, "rom/curl -s -S http://mirror/bytes/${64 * MIB}", { IFCONFIG_IP4_vn0 = "dhcp" })`,
-    );
+    const script = labScript(bed, {
+      body: `ld:start({ caps = port() }, "rom/curl -s -S http://mirror/bytes/${64 * MIB}", { IFCONFIG_IP4_vn0 = "dhcp" })`,
+    });
     const { status, run } = await bed.done([
       'run',
       script,
@@ -130,30 +102,31 @@ describe('the whole chain', () => {
 
   it('serves eight curls through one switch at once', async () => {
     const size = 4 * MIB;
-    const script = scriptWith(`
+    const script = labScript(bed, {
+      body: `local curls = {}
 for n = 1, 8 do
-  ld:start({ caps = port(), log = { "curl" .. n, "g" } },
+  curls[n] = ld:start({ caps = port(), log = { "curl" .. n, "g" } },
     string.format("rom/curl -s -S -o %s/page%d http://mirror/bytes/${size}", "${bed.scratch}", n),
     { IFCONFIG_IP4_vn0 = "dhcp" })
-end`);
+end
+for n = 1, 8 do print("curl" .. n .. " ended with " .. tostring(curls[n]:wait())) end`,
+    });
     const run = bed.l4lab(['run', '--wait-and-exit', script, ...ROM, ...offline(port, 'mirror'), '--json']);
-    const names = Array.from({ length: 8 }, (_, n) => `page${n + 1}`);
     const wanted = await fetchHash(`/bytes/${size}`);
-    const { readFileSync } = await import('node:fs');
-    const hashes = () =>
-      names.map((name) =>
-        existsSync(join(bed.scratch, name)) ? hashOf(readFileSync(join(bed.scratch, name))) : undefined,
-      );
-    await expect.poll(hashes, { timeout: 60_000, interval: 200 }).toEqual(names.map(() => wanted));
+    for (const n of [1, 2, 3, 4, 5, 6, 7, 8]) {
+      await run.saw(new RegExp(`"curl${n} ended with 0"`));
+      expect(hashOf(readFileSync(join(bed.scratch, `page${n}`)))).toEqual(wanted);
+    }
     run.child.kill('SIGINT');
     expect(await run.exit).toBe(130);
   });
 
   it('one program uses several interfaces', async () => {
-    const script = scriptWith(`
-ld:start({ caps = { virtnet = vswitch:create(0), virtnet_b = vswitch:create(0, "name=second"), etc = L4.Env.rom } },
+    const script = labScript(bed, {
+      body: `ld:start({ caps = { virtnet = vswitch:create(0), virtnet_b = vswitch:create(0, "name=second"), etc = L4.Env.rom } },
   "rom/curl -s -S http://mirror/bytes/1000",
-  { IFCONFIG_IP4_vn0 = "dhcp", IFCONFIG_IP4_vn1 = "10.99.0.1/24" })`);
+  { IFCONFIG_IP4_vn0 = "dhcp", IFCONFIG_IP4_vn1 = "10.99.0.1/24" })`,
+    });
     const args = ['run', script, ...ROM, ...offline(port, 'mirror'), '--wait-for', 'curl', '--raw', 'curl'];
     const { status, run } = await bed.done(args);
     expect(status, run.stderr).toBe(0);
@@ -188,7 +161,7 @@ describe('the end of a lab', () => {
     const pids = bed.processes();
     run.child.kill('SIGKILL');
     await run.exit;
-    await expect.poll(() => bed.processes(), { timeout: 10_000 }).toEqual([]);
+    await expect.poll(() => bed.processes(), { timeout: PATIENCE_MS }).toEqual([]);
     expect(pids.length).toBeGreaterThanOrEqual(5);
     expect(bed.files()).not.toEqual([]);
     const { status, run: next } = await bed.done(['run', SCRIPT, ...offline(port), '--wait-for', 'curl']);
@@ -220,7 +193,7 @@ describe('the end of a lab', () => {
 });
 
 it('the launcher is executable as it is', async () => {
-  const child = spawn(L4LAB, ['--version'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(L4LAB, ['--version'], { stdio: ['ignore', 'ignore', 'inherit'] });
   const [code] = await once(child, 'exit');
   expect(code).toBe(0);
 });

@@ -29,8 +29,8 @@ export class WebServer {
   }
 
   async close(): Promise<void> {
-    this.#child.kill('SIGTERM');
-    await once(this.#child, 'exit');
+    const ended = once(this.#child, 'exit');
+    if (this.#child.kill('SIGTERM')) await ended;
   }
 }
 

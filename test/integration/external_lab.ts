@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebServer } from './download_lab.ts';
-import { offline, ROOT, type Run, TestBed } from './harness.ts';
+import { offline, PATIENCE_MS, ROOT, type Run, TestBed } from './harness.ts';
 
 const LAB = join(ROOT, 'deploy/labs/curl');
 /** Everything but curl. */
@@ -79,9 +79,9 @@ export class ExternalLab implements AsyncDisposable {
   /** Waits until these are ready. */
   async ready(...tasks: string[]): Promise<void> {
     for (const task of tasks) {
-      const giveUp = Date.now() + 30_000;
+      const giveUp = performance.now() + PATIENCE_MS;
       for (let health = await this.health(task); health.status !== 0; health = await this.health(task)) {
-        if (Date.now() > giveUp) throw new Error(`${health.text}\n${this.broker?.text}`);
+        if (performance.now() > giveUp) throw new Error(`${health.text}\n${this.broker?.text}`);
       }
     }
   }
@@ -121,7 +121,7 @@ export class ExternalLab implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end();
-    this.web.close();
+    await this.web.close();
     await this.bed.close();
   }
 }

@@ -5,6 +5,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+/** How long tests look for what is bound to come: it only tells a hang from a machine that is busy. */
+export const PATIENCE_MS = 120_000;
+/** What is said after a second of waiting: on a busy machine anything may take a second. */
+const WAITING = /: waiting for a server /;
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const L4LAB = join(ROOT, 'l4lab');
 
@@ -14,6 +18,8 @@ export class Run {
   /** Everything on stderr so far. */
   stderr = '';
   #chunks: Buffer[] = [];
+  /** It has ended, and everything that it printed is here: the end of a process is often noticed before its last output. */
+  #over = false;
   readonly exit: Promise<number | NodeJS.Signals | null>;
   readonly #watchers = new Set<() => void>();
 
@@ -23,14 +29,15 @@ export class Run {
       this.#chunks.push(data);
       for (const watcher of this.#watchers) watcher();
     });
-    child.stderr?.on('data', (data: Buffer) => {
-      this.stderr += data.toString();
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
       for (const watcher of this.#watchers) watcher();
     });
     this.exit = once(child, 'close').then(
       ([code, signal]) => (signal ?? code) as number | NodeJS.Signals | null,
     );
     void this.exit.then(() => {
+      this.#over = true;
       for (const watcher of this.#watchers) watcher();
     });
   }
@@ -51,7 +58,7 @@ export class Run {
       const look = () => {
         const found = pattern.exec(this.text) ?? pattern.exec(this.stderr);
         if (found) resolve(found);
-        else if (this.child.exitCode !== null || this.child.signalCode !== null) {
+        else if (this.#over) {
           reject(new Error(`ended without ${pattern}:\n${this.text}\n${this.stderr}`));
         } else return;
         this.#watchers.delete(look);
@@ -134,6 +141,11 @@ export class TestBed {
     rmSync(this.base, { recursive: true, force: true });
     rmSync(this.scratch, { recursive: true, force: true });
   }
+}
+
+/** The lines of a log, without those that tell how busy the machine is. */
+export function linesOf(text: string): string[] {
+  return text.split('\n').filter((line) => line !== '' && !WAITING.test(line));
 }
 
 /** The documented lab with its mirror answered by a local web server. */

@@ -5,11 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { processesWith } from '../../services/cli/processes.ts';
-import { ROOT, type TestBed } from './harness.ts';
+import { PATIENCE_MS, ROOT, type TestBed } from './harness.ts';
 
 const PM2 = join(ROOT, 'node_modules/pm2/bin/pm2');
 const LOOK_MS = 100;
-const GIVE_UP_MS = 60_000;
 
 /** A process as `pm2 ls` shows it. */
 export interface App {
@@ -44,7 +43,7 @@ export class Pm2Bed implements AsyncDisposable {
     const { stdout } = await promisify(execFile)(process.execPath, [PM2, ...args, '--no-color'], {
       cwd: this.bed.scratch,
       env: this.#env as NodeJS.ProcessEnv,
-      timeout: GIVE_UP_MS,
+      timeout: PATIENCE_MS,
     });
     return stdout;
   }
@@ -52,7 +51,7 @@ export class Pm2Bed implements AsyncDisposable {
   /** All apps, in the order of their ids. */
   async apps(): Promise<App[]> {
     const text = await this.pm2('jlist');
-    const list = JSON.parse(text.slice(text.indexOf('[{'))) as {
+    const list = JSON.parse(/^\[.*\]$/m.exec(text)?.[0] ?? '') as {
       name: string;
       pid: number;
       pm2_env: { status: string; restart_time: number; exit_code?: number };
@@ -70,11 +69,12 @@ export class Pm2Bed implements AsyncDisposable {
 
   /** Looks again and again until there is a value. Rejects with all logs when it takes too long. */
   async until<T>(what: string, look: () => T | undefined | Promise<T | undefined>): Promise<T> {
-    const giveUp = Date.now() + GIVE_UP_MS;
+    const giveUp = performance.now() + PATIENCE_MS;
     for (;;) {
       const value = await look();
       if (value !== undefined) return value;
-      if (Date.now() > giveUp) throw new Error(`${what} never came:\n${this.log('ned')}${this.#daemonLog()}`);
+      if (performance.now() > giveUp)
+        throw new Error(`${what} never came:\n${this.log('ned')}${this.#daemonLog()}`);
       await sleep(LOOK_MS);
     }
   }

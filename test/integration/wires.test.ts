@@ -1,7 +1,7 @@
 /** Every wire, two NICs, and the driver inside the switch, each in a whole lab with real processes. */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { INBOUND, OUTBOUND } from '../../services/common/capture/pcapng.ts';
@@ -15,8 +15,10 @@ import { L4LAB, offline, Run, TestBed } from './harness.ts';
 const MIB = 2 ** 20;
 /** Neither DHCP nor DNS: nobody answers on these cables. */
 const ALONE = 'IFCONFIG_IP4_vn0 = "10.0.2.15/24 via 10.0.2.2"';
-const IMPATIENT = `ld:start({ caps = port() }, "rom/curl -s -S --connect-timeout 1 http://10.0.2.100/", { ${ALONE} })`;
-const COULD_NOT_CONNECT_IN_TIME = 28;
+const IMPATIENT = `local caps = port()
+while not io.open("rom/go") do L4.msleep(20) end
+ld:start({ caps = caps }, "rom/curl -s -S --connect-timeout 1 http://10.0.2.100/", { ${ALONE} })`;
+const GAVE_UP = /Ned: task 'curl' ended with status 28\n/;
 
 let web: WebServer;
 let bed: TestBed;
@@ -48,11 +50,19 @@ function dhcpIn(packets: readonly CapturedPacket[]): string[] {
   });
 }
 
-/** A lab whose curl gives up, because nobody is on the cable. */
-async function lonely(nic: string): Promise<Run> {
+/**
+ * A lab whose curl, started when it has said `ready`, gives up, because nobody is on the cable; it ends when it has
+ * said `last`, too.
+ */
+async function lonely(nic: string, ready = /Link speed is/, last = GAVE_UP): Promise<Run> {
   const script = labScript(bed, { body: IMPATIENT });
-  const { status, run } = await bed.done(['run', script, ...ROM, '--nic', nic, '--wait-for', 'curl']);
-  expect(status, run.text + run.stderr).toBe(COULD_NOT_CONNECT_IN_TIME);
+  const run = bed.l4lab(['run', script, ...ROM, '--rom', bed.scratch, '--nic', nic]);
+  await run.saw(ready);
+  const go = bed.file('go', '');
+  await Promise.all([run.saw(GAVE_UP), run.saw(last)]);
+  run.child.kill('SIGINT');
+  expect(await run.exit, run.stderr).toBe(130);
+  rmSync(go);
   return run;
 }
 
@@ -88,7 +98,11 @@ describe('l4lab run --nic e1000,wire=...', () => {
       if (bytes.readUInt32LE(at) === 6) bytes.writeUInt32LE(0, at + bytes.readUInt32LE(at + 4) - 12);
     }
     writeFileSync(source, bytes);
-    const run = await lonely(`e1000,wire=replay:${source},loop=3,record=${heard}`);
+    const run = await lonely(
+      `e1000,wire=replay:${source},loop=3,record=${heard}`,
+      undefined,
+      /Replayed .*times/,
+    );
     expect(run.text + run.stderr).toMatch(new RegExp(`Replayed .*: ${packets.length} frames, 3 times`));
     const inbound = packetsOf(heard).filter(({ direction }) => direction === INBOUND);
     const played = packets.map((packet) => Buffer.from(packet.bytes).toString('hex'));
@@ -100,13 +114,11 @@ describe('l4lab run --nic e1000,wire=...', () => {
   });
 
   it('none: the lab runs, and curl says in time that nobody answers', async () => {
-    const run = await lonely('e1000,wire=none');
-    expect(run.text).toContain('Link speed is 1000 Mbit/s');
+    await lonely('e1000,wire=none', /Link speed is 1000 Mbit\/s/);
   });
 
   it('none,link=down: the driver says so, and the lab runs all the same', async () => {
-    const run = await lonely('e1000,wire=none,link=down');
-    expect(run.text + run.stderr).toContain('No link yet: going on without it.');
+    await lonely('e1000,wire=none,link=down', /No link yet: going on without it\./);
   });
 });
 
@@ -135,7 +147,9 @@ describe('tap', () => {
       // A network of the test's own: the interface, its address and the server exist in there only.
       const inside = [
         'ip tuntap add dev lab0 mode tap && ip addr add 10.0.2.2/24 dev lab0 && ip link set lab0 up || exit 99',
-        '"$1" "$2" 8080 10.0.2.2 >&2 & server=$!',
+        // It prints a line as soon as it listens.
+        '"$1" "$2" 8080 10.0.2.2 >web & server=$!',
+        'until [ -s web ]; do kill -0 $server || exit 98; sleep 0.1; done',
         'node=$1; shift 2; "$node" "$@"; status=$?',
         'kill $server; exit $status',
       ].join('\n');
@@ -222,8 +236,8 @@ for n = 1, 2 do print("curl" .. n .. " ended with " .. tostring(tasks[n]:wait())
       const page = readFileSync(join(bed.scratch, `page${n}`));
       expect(createHash('sha256').update(page).digest('hex')).toBe(wanted);
     }
-    expect(run.text).toMatch(/switch1 .*NIC port 'ixl-e1000' 52:54:00:12:34:56, link speed 1000/);
-    expect(run.text).toMatch(/switch2 .*NIC port 'ixl-e1000' 52:54:00:00:00:99, link speed 1000/);
+    await run.saw(/switch1 .*NIC port 'ixl-e1000' 52:54:00:12:34:56, link speed 1000/);
+    await run.saw(/switch2 .*NIC port 'ixl-e1000' 52:54:00:00:00:99, link speed 1000/);
     run.child.kill('SIGINT');
     expect(await run.exit).toBe(130);
   });

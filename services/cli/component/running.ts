@@ -6,11 +6,11 @@ import type { Health } from '#common/task/health';
 import { reportUncaught, runTask } from '#common/task/run';
 import { l4lab as m } from '../../../proto/gen/messages.js';
 import type { BrokerConnection } from '../broker_client.ts';
+import { NO_LIMIT_MS } from '../lab_calls.ts';
 import { LogTee } from './output.ts';
 import type { StopRequest } from './stop_request.ts';
 
 const { END, KILL, RESTART } = m.CommandReply.Kind;
-const NO_LIMIT_MS = 2 ** 31 - 1;
 /** The farewell to a broker that does not answer. */
 const FAREWELL_MS = 1500;
 const TRY_AGAIN_MS = 500;

@@ -211,18 +211,23 @@ export class Gate {
         this.release({ object: id }, task);
         return {};
       },
-      taskGone: ({ task }) => {
+      taskGone: ({ task }, caller) => {
         if (id !== 0) throw new L4Error('EPERM', 'Cannot end a task here as only the gate itself takes that');
-        this.#forget(task);
+        this.#forget(task, caller.task === task ? caller.signal : undefined);
         return {};
       },
     };
   }
 
-  /** The task has ended: it holds nothing any more, and its calls in progress are abandoned. */
-  #forget(task: string): void {
+  /**
+   * The task has ended: it holds nothing any more, and its calls in progress are abandoned. A task that says so of itself,
+   * with the call of that signal, means an earlier life: what it has called since goes on.
+   */
+  #forget(task: string, until: AbortSignal | undefined): void {
     for (const object of [...this.#objects.keys()]) this.release({ object }, task);
+    // In the order of their arrival.
     for (const running of this.#running.values()) {
+      if (running.controller.signal === until) break;
       if (running.task !== task) continue;
       running.gone = true;
       running.controller.abort();

@@ -165,6 +165,25 @@ describe('Ipc', () => {
     expect(gone).toEqual([ended.task]);
   });
 
+  it('a task that ends an earlier life of its own keeps the calls that it has made since', async () => {
+    const end = createGate();
+    const gate = await server.serve(end);
+    const root = rootCapability(end);
+    const create = () => client.client(Factory, root).create({});
+    const before = create();
+    const gone = client.client(Meta, root).taskGone({ task: 'c'.repeat(32) });
+    const since = create();
+    // Calls arrive in order, and those before this one wait for the root.
+    await expect(client.interfaces(mint(end, 7))).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
+    gate.setRoot([
+      bind(Factory, { create: (_request, { task }) => ({ object: gate.export([], { holder: task }) }) }),
+    ]);
+    await gone;
+    const former = (await before).object as Capability;
+    await expect(client.interfaces(former)).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
+    expect(await client.interfaces((await since).object as Capability)).toMatchObject({ services: [] });
+  });
+
   it('a reply that does not decode is an error with a number and the name of the call', async () => {
     const end = createGate();
     const router = new Router({ linger: 0 });
