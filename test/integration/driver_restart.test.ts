@@ -39,7 +39,7 @@ describe('kill -9 of ixl during a download', () => {
     const { stderr } = download.run;
     expect(stderr).toMatch(/NIC is down as its driver .*, the driver is started again in 500 ms/);
     expect(stderr).toMatch(/NIC is back/);
-  }, 120_000);
+  }, 300_000);
 
   it('does so twice', async () => {
     const download = new Download(bed, web.port, SIZE);
@@ -52,7 +52,7 @@ describe('kill -9 of ixl during a download', () => {
     download.pause();
     await download.run.saw(/NIC is back[\s\S]*NIC is back/);
     await finish(download);
-  }, 120_000);
+  }, 300_000);
 });
 
 describe('SIGSTOP for three seconds during a download', () => {
@@ -70,7 +70,7 @@ describe('SIGSTOP for three seconds during a download', () => {
       expect(stderr).not.toMatch(/NIC is down/);
       expect(NO_ANSWER.test(stderr)).toBe(task === 'machine');
     },
-    120_000,
+    300_000,
   );
 
   it('of the machine with the driver inside the switch: the download goes on', async () => {
@@ -80,7 +80,7 @@ describe('SIGSTOP for three seconds during a download', () => {
     await sleep(STOPPED_MS);
     download.signal('machine', 'SIGCONT');
     await finish(download);
-  }, 120_000);
+  }, 300_000);
 });
 
 describe('kill -9 of the switch during a download', () => {
@@ -93,7 +93,7 @@ describe('kill -9 of the switch during a download', () => {
     // 18: bytes are missing, 56: receiving failed.
     expect([18, 56], stderr).toContain(status);
     expect(stderr).toMatch(/curl .*The device behind "virtnet" cannot be used any more: .*went away/);
-  }, 120_000);
+  }, 300_000);
 });
 
 describe('kill -9 of the machine during a download', () => {
@@ -105,5 +105,5 @@ describe('kill -9 of the machine during a download', () => {
     expect(status).not.toBe(0);
     expect(download.run.stderr).toMatch(/the machine was ended by SIGKILL: all NICs are gone/);
     expect([bed.processes(), bed.files()]).toEqual([[], []]);
-  }, 120_000);
+  }, 300_000);
 });
