@@ -25,6 +25,11 @@ export interface DevCfg {
    * the original blocks for 10 s, and a switch and all its clients with it.
    */
   readonly linkTimeoutMs: number;
+  /**
+   * How long the machine may leave a register access unanswered before the NIC counts as gone; the program stands still
+   * meanwhile. Default Infinity: as long as the machine lives.
+   */
+  readonly patienceMs: number;
 }
 
 export const DEFAULT_CFG: DevCfg = {
@@ -34,6 +39,7 @@ export const DEFAULT_CFG: DevCfg = {
   rxBuffers: 2048,
   txBuffers: 0,
   linkTimeoutMs: 2000,
+  patienceMs: Infinity,
 };
 
 export const NOTIFY = -1;
@@ -56,6 +62,7 @@ export function completeCfg(cfg: Partial<DevCfg>): DevCfg {
   check('rxBuffers', full.rxBuffers, 512, 65_536);
   check('txBuffers', full.txBuffers, 0, 65_536);
   check('linkTimeoutMs', full.linkTimeoutMs, 0, 10_000);
+  if (full.patienceMs !== Infinity) check('patienceMs', full.patienceMs, 1, 2 ** 31 - 1);
   return full;
 }
 

@@ -75,7 +75,7 @@ async function bringUp(
     for (const resource of held.reverse()) await resource.close();
   };
   try {
-    const registers = await mapRegisters(env, vbus, pci, log);
+    const registers = await mapRegisters(context, vbus, cfg.patienceMs);
     held.push(registers);
     const dma = await DmaMemories.create(env, context.vbus, pci);
     held.push(dma);

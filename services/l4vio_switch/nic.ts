@@ -21,6 +21,8 @@ const FOREVER_MS = 2 ** 31 - 1;
 /** How often, and how far apart, a NIC in this process is tried that has worked before the switch was killed. */
 const MAX_TRIES = 20;
 const TRY_AGAIN_MS = 250;
+/** A machine that answers no register for so long costs the switch its NIC: everybody else waits as well. */
+const PATIENCE_MS = 10_000;
 /** How long the parent may take to end the driver. */
 const KILL_MS = 1000;
 
@@ -166,7 +168,8 @@ async function openNic(
   const { number } = port;
   let nic: IxlDevice | undefined;
   try {
-    const device = await ixlInit(vbus, index, { irqTimeoutMs: NOTIFY, txBuffers: TX_BUFFERS }, env);
+    const cfg = { irqTimeoutMs: NOTIFY, txBuffers: TX_BUFFERS, patienceMs: PATIENCE_MS };
+    const device = await ixlInit(vbus, index, cfg, env);
     nic = device;
     const { name } = identify(lan, port, nicName(device.getDriverName(), index), device.getMacAddr());
     lan.connectNic(number, (forwarder, scratch) => {

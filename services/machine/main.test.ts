@@ -91,7 +91,8 @@ describe('machine', () => {
     dir[Symbol.dispose]();
   });
 
-  const map = async (): Promise<MmioClient> => {
+  /** Maps the registers; `ring`: instead of ringing the machine's doorbell. */
+  const map = async (ring?: () => void): Promise<MmioClient> => {
     const { value } = await client
       .client(PciHost, cap('sigma0'))
       .cfgRead({ address: NIC, offset: PCI.BAR0, width: 32 });
@@ -102,6 +103,7 @@ describe('machine', () => {
     cleanups.push(() => bell.close());
     const life = doorbells.watch(bell.name, () => {});
     cleanups.push(() => life.leave());
+    if (ring) bell.ring = ring;
     return new MmioClient(arena, mapping.offset, bell, { lives: () => life.check() });
   };
   it('main() does return 1 with a sentence when an option is wrong or a server end is missing', async () => {
@@ -139,6 +141,31 @@ describe('machine', () => {
     const second = await map();
     expect([first.closed, second.closed]).toEqual([true, false]);
     expect(first.read32(REG.STATUS.offset)).toBe(0xffff_ffff);
+  });
+
+  it('sigma0 does let no register access of a driver come into a sequence that has the registers switched off', async () => {
+    start('--nic', 'e1000,wire=none');
+    const irq = new IrqReceiver(dir.path, arena, doorbells);
+    cleanups.push(() => irq.close());
+    const fired = new Promise<void>((resolve) => irq.listen(resolve));
+    await client.client(Icu, cap('icu')).bind({ irq: 19, object: irq.ref });
+    let asleep = false;
+    const mmio = await map(() => {
+      asleep = true;
+    });
+    const pci = client.client(PciHost, cap('sigma0'));
+    const command = (value: number) => ({ offset: PCI.COMMAND, width: 16, value });
+    // A machine that sleeps is rung. What is written then waits until the sequence wakes it.
+    await expect
+      .poll(() => {
+        mmio.write32(REG.IMS.offset, ICR_RXT0);
+        return asleep;
+      })
+      .toBe(true);
+    mmio.write32(REG.ICS.offset, ICR_RXT0);
+    irq.unmask();
+    await pci.cfgSequence({ address: NIC, steps: [command(0), command(COMMAND_MEMORY)] });
+    await fired;
   });
 
   it('icu does deliver level interrupts, refuse a second bind, and go on when the task that bound has ended', async () => {

@@ -140,6 +140,5 @@ export class NicFunction implements PciFunction {
     if (config.powered && !this.#powered) this.model.reset();
     this.#powered = config.powered;
     this.#setPin(this.#pin);
-    this.#host.wake();
   }
 }

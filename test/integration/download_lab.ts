@@ -104,8 +104,14 @@ export class Download {
     return this.#bytes;
   }
 
+  /** Takes no more bytes, and curl waits, until `reached` or `end`. */
+  pause(): void {
+    this.run.child.stdout?.pause();
+  }
+
   /** Resolves when so many bytes have come; rejects when the run ends before. */
   async reached(bytes: number): Promise<void> {
+    this.run.child.stdout?.resume();
     if (this.#bytes < bytes) {
       await new Promise<void>((resolve) => {
         this.#waiting = { bytes, resolve };
@@ -125,6 +131,7 @@ export class Download {
 
   /** Exit status and hash at the end. */
   async end(): Promise<{ status: number | NodeJS.Signals | null; sha256: string }> {
+    this.run.child.stdout?.resume();
     const status = await this.run.exit;
     return { status, sha256: this.#hash.digest('hex') };
   }

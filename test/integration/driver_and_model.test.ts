@@ -153,8 +153,7 @@ describe('ixl on the e1000 model', () => {
     r.nic.ackRecvIrq(0);
     expect(r.irqs()).toBe(1);
     r.receive(frame(3, 60));
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    expect(r.irqs()).toBe(2);
+    await expect.poll(r.irqs).toBe(2);
   });
 
   it('sends frames unchanged and gets every buffer back', async () => {

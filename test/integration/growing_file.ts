@@ -22,9 +22,10 @@ export class Growing {
   async more(bytes: number): Promise<void> {
     const wanted = this.bytes + bytes;
     while (this.bytes < wanted) {
-      const { exitCode } = this.#run.child;
-      if (exitCode !== null)
-        throw new Error(`curl ended with ${exitCode} after ${this.bytes} bytes:\n${this.#run.stderr}`);
+      const { exitCode, signalCode } = this.#run.child;
+      const how = signalCode ?? exitCode;
+      if (how !== null && this.bytes < wanted)
+        throw new Error(`curl ended with ${how} after ${this.bytes} bytes:\n${this.#run.stderr}`);
       await sleep(10);
     }
   }

@@ -4,7 +4,7 @@
  * As on PCIe: writes are posted into a ring and the driver goes on; a read waits until the device has
  * performed all earlier writes and then answers. A device whose process has ended, or that has closed the
  * channel, is gone: the read gives all ones, which is what a PCI host returns when nobody claims the access.
- * A process that is merely stopped is waited for, as a CPU waits for its bus. Which of them it is says the
+ * A process that is merely stopped is waited for, as a CPU waits for its bus, unless the driver has set a limit. Which of them it is says the
  * device's lifeline (lifeline.ts), the same in every container that shares the run directory.
  *
  * Shared layout, u32 words; each word has one writer, words of different writers lie on different
@@ -35,7 +35,10 @@ const ALL_ONES = 0xffff_ffff;
 const SPINS_BEFORE_YIELD = 50;
 /** A device that has not answered after this long is waited for asleep, and looked after. */
 const AWAKE_MS = 5;
-/** How long a sleep is, and after how many of them it is asked whether the device's process is alive. */
+/**
+ * How long a sleep is, and after how many of them it is asked whether the device's process is alive. Patience is counted in
+ * sleeps and not by the clock: a driver that was stopped itself, or had no core, has not waited.
+ */
 const NAP_MS = 1;
 const NAPS_PER_CHECK = 5;
 /** Nobody ever wakes a sleeper here. */
@@ -43,7 +46,7 @@ const BED = new Int32Array(new SharedArrayBuffer(4));
 
 /** Registers as a driver sees them: 32 bits wide, byte offsets from the start of the BAR. */
 export interface Mmio {
-  /** All ones when the device is gone. Blocks while the device's process is stopped. */
+  /** All ones when the device is gone. Blocks while the device's process is stopped; how long at most says `giveUpMs`. */
   read32(offset: number): number;
   write32(offset: number, value: number): void;
 }
@@ -60,6 +63,9 @@ export interface MmioClientOptions {
   /** Called once in every access that a living device leaves unanswered for `slowMs` (2000). */
   readonly onSlow?: () => void;
   readonly slowMs?: number;
+  /** A device that leaves an access unanswered for so long counts as gone from then on; default: never. */
+  readonly giveUpMs?: number;
+  readonly onGivenUp?: () => void;
 }
 
 /** Driver side. */
@@ -71,6 +77,7 @@ export class MmioClient implements Mmio {
   readonly #options: Required<MmioClientOptions>;
   #tail: number;
   #sequence: number;
+  #givenUp = false;
 
   /** `offset`: where the channel lies in `memory`; `bell` wakes the device's process. */
   constructor(memory: Memory, offset: number, bell: Bell, options: MmioClientOptions) {
@@ -78,16 +85,17 @@ export class MmioClient implements Mmio {
     this.#atomics = memory.i32;
     this.#base = offset >>> 2;
     this.#bell = bell;
-    this.#options = { onSlow: () => {}, slowMs: 2000, ...options };
+    const nothing = (): void => {};
+    this.#options = { onSlow: nothing, slowMs: 2000, onGivenUp: nothing, giveUpMs: Infinity, ...options };
     if (this.#words[this.#base] !== MAGIC)
       throw new Error('Cannot open register channel as its magic is wrong');
     this.#tail = this.#words[this.#base + TAIL] as number;
     this.#sequence = this.#words[this.#base + READ_SEQ] as number;
   }
 
-  /** True once the device has closed the channel (reset, or another driver took over). */
+  /** True once the device has closed the channel (reset, or another driver took over), or was given up. */
   get closed(): boolean {
-    return Atomics.load(this.#atomics, this.#base + CLOSED) !== 0;
+    return this.#givenUp || Atomics.load(this.#atomics, this.#base + CLOSED) !== 0;
   }
 
   /** Goes nowhere when the device is gone. */
@@ -137,18 +145,24 @@ export class MmioClient implements Mmio {
       if (this.closed) return false;
       schedYield();
     }
-    return this.#sleepUntil(done, start);
+    return this.#sleepUntil(done);
   }
 
-  #sleepUntil(done: () => boolean, start: number): boolean {
+  #sleepUntil(done: () => boolean): boolean {
+    const { lives, slowMs, onSlow, giveUpMs, onGivenUp } = this.#options;
     let slow = false;
     for (let naps = 1; !done(); naps++) {
-      const waited = performance.now() - start;
+      const waited = naps * NAP_MS;
       if (this.closed) return false;
-      if (naps % NAPS_PER_CHECK === 0 && !this.#options.lives()) return done();
-      if (!slow && waited > this.#options.slowMs) {
+      if (naps % NAPS_PER_CHECK === 0 && !lives()) return done();
+      if (!slow && waited > slowMs) {
         slow = true;
-        this.#options.onSlow();
+        onSlow();
+      }
+      if (waited > giveUpMs) {
+        this.#givenUp = true;
+        onGivenUp();
+        return false;
       }
       Atomics.wait(BED, 0, 0, NAP_MS);
     }

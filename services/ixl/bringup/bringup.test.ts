@@ -6,7 +6,7 @@ import { Arena } from '#common/shm/arena';
 import { SharedMemories, type SharedMemoryRef } from '#common/shm/dataspace';
 import { Doorbells } from '#common/shm/doorbell';
 import { IrqSource } from '#common/shm/irq';
-import { MMIO_BYTES } from '#common/shm/mmio';
+import { MMIO_BYTES, MmioServer } from '#common/shm/mmio';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { l4lab } from '../../../proto/gen/messages.js';
 import type { IxlEnv } from '../env.ts';
@@ -51,8 +51,6 @@ function setup(nic: FakeDevice = fakeNic(), memAlloc: IxlEnv['memAlloc'] = CAP) 
   return { vbus, env, log, pci, context };
 }
 
-const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 10));
-
 describe('openIcu()', () => {
   it('says which property to set where when num_msis is missing, and goes on', async () => {
     const { vbus, context, log } = setup();
@@ -85,11 +83,9 @@ describe('attachMsiOrLegacy()', () => {
       fired += 1;
     });
     source.setLevel(true);
-    await settle();
-    expect(fired).toBe(1);
+    await expect.poll(() => fired).toBe(1);
     irq.unmask();
-    await settle();
-    expect(fired).toBe(2);
+    await expect.poll(() => fired).toBe(2);
     await irq.close();
     source.close();
     expect(vbus.calls).toEqual(['bind 11', 'unbind 11']);
@@ -143,7 +139,7 @@ describe('bring-up that fails half-way', () => {
     const mapping = memories.create(MMIO_BYTES);
     vbus.mapReply = () => ({ kind: l4lab.MapReply.Kind.MMIO, offset: 0, memory: mapping.ref });
     const before = readFileSync('/proc/self/maps', 'utf8').split(mapping.ref.name).length;
-    await expect(mapRegisters(env, CAP, pci, log)).rejects.toThrow(/Cannot open doorbell/);
+    await expect(mapRegisters({ env, pci, log }, CAP, Infinity)).rejects.toThrow(/Cannot open doorbell/);
     expect(readFileSync('/proc/self/maps', 'utf8').split(mapping.ref.name).length).toBe(before);
     mapping.close();
   });
@@ -174,9 +170,31 @@ describe('mapRegisters()', () => {
     };
     vbus.mapReply = () => ({ kind: MMIO, memory: make(), offset: 0 });
     const spied = { ...env, memories: counting as unknown as IxlEnv['memories'] };
-    await expect(mapRegisters(spied, CAP, pci, log)).rejects.toThrow(message);
+    await expect(mapRegisters({ env: spied, pci, log }, CAP, Infinity)).rejects.toThrow(message);
     expect(open).toBe(0);
   });
+
+  it.each(['before it is watched', 'afterwards'])(
+    'gives a machine up that lives and does not answer: found out %s',
+    async (when) => {
+      const { vbus, env, log, pci } = setup();
+      const mapping = memories.create(MMIO_BYTES);
+      const { name } = mapping.ref;
+      new MmioServer(arena, mapping.offset);
+      const [bell, life] = [doorbells.create(name), doorbells.lifeline(name)];
+      vbus.mapReply = () => ({ kind: MMIO, offset: 0, memory: mapping.ref });
+      const registers = await mapRegisters({ env, pci, log }, CAP, 30);
+      let gone = 0;
+      const watch = () => registers.watch(() => gone++);
+      if (when === 'afterwards') watch();
+      expect(registers.mmio.read32(0)).toBe(0xffff_ffff);
+      if (when !== 'afterwards') watch();
+      expect([gone, registers.mmio.read32(0)]).toEqual([1, 0xffff_ffff]);
+      expect(log.lines).toEqual(['[ERROR] "NIC" has not answered for 0.03 s: it is given up']);
+      registers.close();
+      for (const half of [bell, life, mapping]) half.close();
+    },
+  );
 });
 
 describe('PciDevice', () => {

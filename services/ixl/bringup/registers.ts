@@ -11,18 +11,27 @@ import type { PciDevice } from './pci.ts';
 
 export interface MappedRegisters {
   readonly mmio: Mmio;
-  /** Calls `onGone` as soon as the machine's process has ended, or another driver has got the registers. */
+  /** Calls `onGone` as soon as the machine's process has ended, was given up, or another driver has got the registers. */
   watch(onGone: () => void): void;
   close(): void;
 }
 
-/** Sets the bus-master bit and maps BAR0. Throws L4Error when the vbus refuses, or gives plain memory. */
+export interface RegistersContext {
+  readonly env: IxlEnv;
+  readonly pci: PciDevice;
+  readonly log: Log;
+}
+
+/**
+ * Sets the bus-master bit and maps BAR0; `patienceMs` as in `DevCfg`. Throws L4Error when the vbus refuses, or gives plain
+ * memory.
+ */
 export async function mapRegisters(
-  env: IxlEnv,
+  context: RegistersContext,
   vbus: Capability,
-  pci: PciDevice,
-  log: Log,
+  patienceMs: number,
 ): Promise<MappedRegisters> {
+  const { env, pci } = context;
   await pci.enableBusMaster();
   const { address, size } = await pci.bar0();
   const reply = await env.ipc.client(Dataspace, vbus).map({ offset: address, size });
@@ -32,17 +41,17 @@ export async function mapRegisters(
       `Cannot map registers of "${pci.name}" as the vbus gave no register channel`,
     );
   }
-  return openChannel(env, reply.memory, reply.offset, pci.name, log);
+  return openChannel(context, reply.memory, reply.offset, patienceMs);
 }
 
 /** The register channel in `memory`; its doorbell and its lifeline have the memory's name. */
 function openChannel(
-  env: IxlEnv,
+  { env, pci, log }: RegistersContext,
   memory: l4lab.ISharedMemory,
   base: number,
-  device: string,
-  log: Log,
+  patienceMs: number,
 ): MappedRegisters {
+  const device = pci.name;
   const name = memory.name ?? '';
   const mapping = env.memories.open(memory);
   const held: { close(): void }[] = [mapping];
@@ -56,12 +65,17 @@ function openChannel(
     const channel = new MmioClient(env.arena, mapping.offset, bell, {
       lives: () => life.check(),
       onSlow: () => log.warn(`"${device}" has not answered for 2 s: is the machine stopped? Waiting for it.`),
+      giveUpMs: patienceMs,
+      onGivenUp: () => {
+        log.error(`"${device}" has not answered for ${patienceMs / 1000} s: it is given up`);
+        onGone();
+      },
     });
     return {
       mmio: base === 0 ? channel : shifted(channel, base),
       watch: (listener) => {
         onGone = listener;
-        if (!life.check()) listener();
+        if (!life.check() || channel.closed) listener();
       },
       close: () => {
         life.leave();

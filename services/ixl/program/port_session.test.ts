@@ -173,7 +173,11 @@ describe('PortSession', () => {
   /** Lets the switch ask for a reset again and again, `afterMs` after the port has started; true while the port does so. */
   async function survives(resets: number, afterMs: number): Promise<boolean> {
     let now = 0;
-    const { server, portLog, ended, abort } = await session({ ...systemClock, now: () => now });
+    const { server, portLog, ended, abort } = await session({
+      ...systemClock,
+      now: () => now,
+      sleep: () => new Promise((resolve) => setImmediate(resolve)),
+    });
     let failed = false;
     ended.catch(() => {
       failed = true;
@@ -193,7 +197,7 @@ describe('PortSession', () => {
     expect(await survives(10, 0)).toBe(true);
     expect(await survives(11, 0)).toBe(false);
     expect(await survives(15, 60_000)).toBe(true);
-  }, 20_000);
+  });
 
   it('starts anew when the switch breaks the ring protocol', async () => {
     const { server, arena, abort, ended, portLog } = await session();

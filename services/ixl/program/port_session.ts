@@ -101,7 +101,7 @@ export class PortSession {
       if (this.#clock.now() - started >= STABLE_MS) resets = 0;
       if (isFinal(reason) || resets === MAX_RESETS) throw reason;
       this.#log.warn(`Starting the port anew: ${reason.message}`);
-      await new Promise((resolve) => setTimeout(resolve, RESET_PAUSE_MS));
+      await this.#clock.sleep(RESET_PAUSE_MS);
       await connection.client.reset();
       // Only now the switch does not touch them any more.
       this.#takeBack();

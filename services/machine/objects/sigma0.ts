@@ -88,6 +88,7 @@ export function sigma0Object(machine: Machine, host: Sigma0Host): Binding[] {
       cfgRead: ({ address, offset, width }) => ({ value: pci.cfgRead(address, offset, width) }),
       cfgWrite: ({ address, offset, width, value }) => {
         pci.cfgWrite(address, offset, width, value);
+        host.wake();
         return {};
       },
       cfgSequence: ({ address, steps }) => {
@@ -98,9 +99,14 @@ export function sigma0Object(machine: Machine, host: Sigma0Host): Binding[] {
           );
         }
         const values: number[] = [];
-        for (const { offset, width, value } of steps) {
-          if (typeof value === 'number') pci.cfgWrite(address, offset ?? 0, width ?? 0, value);
-          else values.push(pci.cfgRead(address, offset ?? 0, width ?? 0));
+        try {
+          for (const { offset, width, value } of steps) {
+            if (typeof value === 'number') pci.cfgWrite(address, offset ?? 0, width ?? 0, value);
+            else values.push(pci.cfgRead(address, offset ?? 0, width ?? 0));
+          }
+        } finally {
+          // Not before: a turn between two steps would let the driver find its registers gone.
+          host.wake();
         }
         return { values };
       },

@@ -61,7 +61,6 @@ describe.skipIf(refusal !== undefined)('in a network namespace', () => {
   const FAILED = {
     rcode: 2,
     name: 'www.example.org',
-    fast: true,
     lines: [expect.stringMatching(/warn: Cannot resolve "www\.example\.org".*--host www\.example\.org=IP/)],
   };
 

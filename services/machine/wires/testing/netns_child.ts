@@ -86,16 +86,22 @@ async function tapDeleted(): Promise<unknown> {
   const host = testHost();
   const wire = createWire(parseWire('tap:lab0'), { hosts: new Map(), forwards: [] }, host);
   let polls = 0;
-  const poll = wire.poll.bind(wire);
+  let asleep = false;
+  const [poll, arm] = [wire.poll.bind(wire), wire.arm.bind(wire)];
   wire.poll = () => {
     polls += 1;
+    asleep = false;
     return poll();
+  };
+  wire.arm = () => {
+    const work = arm();
+    asleep = !work;
+    return work;
   };
   const guest = new TestGuest(host, wire);
   execFileSync('ip', ['link', 'del', 'lab0']);
-  while (!host.lines.some((line) => line.includes('gone')) && polls < 10_000)
+  while (!(asleep && host.lines.some((line) => line.includes('gone'))) && polls < 100_000)
     await new Promise((resolve) => setImmediate(resolve));
-  await new Promise((resolve) => setTimeout(resolve, 50));
   const before = polls;
   await new Promise((resolve) => setTimeout(resolve, 50));
   const awake = polls - before;
@@ -117,11 +123,9 @@ async function denied(): Promise<unknown> {
 async function dns(): Promise<unknown> {
   const host = testHost();
   const guest = new TestGuest(host, createWire(parseWire('user'), { hosts: new Map(), forwards: [] }, host));
-  const started = performance.now();
   const reply = await guest.query(DNS_SERVER, 'www.example.org', DNS_TYPE.A);
-  const ms = performance.now() - started;
   guest.close();
-  return { rcode: rcodeOf(reply.flags), name: reply.questions[0]?.name, fast: ms < 3000, lines: host.lines };
+  return { rcode: rcodeOf(reply.flags), name: reply.questions[0]?.name, lines: host.lines };
 }
 
 const SCENARIOS: Readonly<Record<string, () => Promise<unknown>>> = {

@@ -12,6 +12,7 @@ import { udpSource } from '#common/wire/udp';
 import { type GuestForward, parseGuestForward, parseHostForward } from '../options.ts';
 import { packetOf, TestGuest, testHost, udpOf } from '../testing/guest.ts';
 import { tcpRequest } from '../testing/guest_tcp.ts';
+import { FREE_PORT, ownLoopback } from '../testing/loopback.ts';
 import { UserWire } from './user_wire.ts';
 
 const ip = (text: string) => parseIpv4(text) as number;
@@ -118,9 +119,8 @@ describe('UserWire', () => {
   });
 
   it('refuses a port of a forwarded address that is not forwarded, and passes on a refusal of the host', async () => {
-    const closed = port;
-    await new Promise((resolve) => server.close(resolve));
-    start([`10.0.2.100:80=127.0.0.1:${closed}`]);
+    // The port is ours, so nobody listens there at another address.
+    start([`10.0.2.100:80=127.0.0.2:${port}`]);
     expect(await get('/', MIRROR, 52_000, 81)).toMatchObject({ reset: true });
     expect(await get('/', MIRROR, 52_001, 80)).toMatchObject({ reset: true });
   });
@@ -143,16 +143,13 @@ describe('UserWire', () => {
   });
 
   it('leads a UDP port of the host to a guest and its answer back', async () => {
-    const probe = createSocket('udp4');
-    await new Promise<void>((resolve) => probe.bind(0, '127.0.0.1', resolve));
-    const { port: free } = probe.address();
-    await new Promise<void>((resolve) => probe.close(() => resolve()));
-    start([], [], [`udp:${free}=10.0.2.15:7`]);
+    const own = ownLoopback();
+    start([], [], [`udp:${own}:${FREE_PORT}=10.0.2.15:7`]);
     const client = createSocket('udp4');
     const answer = new Promise<string>((resolve) => client.on('message', (data) => resolve(`${data}`)));
     const seen = guest.exchange(
       'UDP',
-      () => client.send('hello', free, '127.0.0.1'),
+      () => client.send('hello', FREE_PORT, own),
       (frame) => (packetOf(frame)?.protocol === IP_PROTOCOL.UDP ? packetOf(frame) : undefined),
     );
     const { source, payload } = await seen;
