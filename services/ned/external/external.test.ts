@@ -1,11 +1,12 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { LabSecret } from '#common/broker/secret';
-import type { Capability } from '#common/ipc/capability';
+import { type Capability, rootCapability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import { bind } from '#common/ipc/service';
+import { randomName } from '#common/shm/run_dir';
 import { l4lab as m } from '../../../proto/gen/messages.js';
-import { Broker, Factory, Parent } from '../../../proto/gen/services.js';
-import { type FakeComponent, FakeExternalLab } from '../testing/fake_components.ts';
+import { Broker, Factory, Meta, Parent } from '../../../proto/gen/services.js';
+import { type FakeComponent, FakeExternalLab, SECRET } from '../testing/fake_components.ts';
 
 const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 20_000 });
 const PREAMBLE = 'local L4 = require("L4") local ld = L4.default_loader\n';
@@ -49,6 +50,12 @@ async function states(broker: FakeExternalLab): Promise<Record<string, string>> 
   const { tasks } = await broker.control.status();
   return Object.fromEntries(tasks.map(({ name, state }) => [name ?? '', state ?? '']));
 }
+
+it("ned's own gate takes the end of tasks: no task's end waits for it", async () => {
+  const { ipc } = run('');
+  const ned = rootCapability(new LabSecret(SECRET).gate('ned'));
+  await ipc.client(Meta, ned).taskGone({ task: randomName() }, { deadlineMs: 2 ** 31 - 1 });
+});
 
 describe('launches', () => {
   it('the machine is one, with its command line and its gates', async () => {
