@@ -1,16 +1,19 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
 import { FakeLab, untilEnded } from './testing/fake_lab.ts';
 
 let lab: FakeLab;
 afterEach(() => lab[Symbol.asyncDispose]());
 
-it('forgets tasks that have ended when there are many, but none that the script still has', async () => {
+it('forgets tasks and channels of the past when there are many, but nothing that the script still has', async () => {
   const script = `local L4 = require("L4") local ld = L4.default_loader
     local channel = ld:new_channel()
     kept = {}
     for i = 1, 3 do kept[i] = ld:start({ caps = { c = channel } }, "rom/kept " .. i) end
-    for i = 1, 130 do
-      local task = ld:start({ caps = { c = channel } }, "rom/short")
+    for i = 1, 250 do
+      local own = ld:new_channel()
+      local task = ld:start({ caps = { c = channel, svr = own:svr() } }, "rom/short")
       task:exit_handler(function() end)
       task:wait()
     end
@@ -32,4 +35,6 @@ it('forgets tasks that have ended when there are many, but none that the script 
   // An object may lie on Lua's stack for a while.
   expect(tasks.length).toBeLessThan(3 + 100 + 1 + 5);
   expect(tasks.at(-1)).toMatchObject({ name: 'last', state: 'running' });
+  // Each has left the note that its server has ended. They are looked through whenever there are a hundred more.
+  expect(readdirSync(join(lab.runDir, 'g')).length).toBeLessThan(100 + 100 + 5);
 });

@@ -39,6 +39,11 @@ export class References {
     return this.#counts.has(keyOf(object));
   }
 
+  /** The gates whose objects ned refers to. */
+  get gates(): string[] {
+    return [...this.#counts.keys()].map((key) => key.slice(0, key.indexOf('/')));
+  }
+
   /** One more reference; the server is told when it is ned's first. Throws L4Error when the server does not take it. */
   async acquire(cap: Capability): Promise<void> {
     const first = !this.#counts.has(keyOf(cap));
