@@ -16,8 +16,9 @@ it('forgets tasks and channels of the past when there are many, but nothing that
       local task = ld:start({ caps = { c = channel, svr = own:svr() } }, "rom/short")
       task:exit_handler(function() end)
       task:wait()
+      own, task = nil, nil
+      collectgarbage()
     end
-    collectgarbage()
     ld:start({}, "rom/last")
     print("codes", kept[1]:wait(), kept[2]:wait(), kept[3]:wait())`;
   const programs = {
