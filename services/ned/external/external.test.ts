@@ -30,11 +30,12 @@ function run(script: string): FakeExternalLab {
 }
 
 /** Serves ports and counts the ones that are there. */
-async function serve(component: FakeComponent): Promise<{ ports: number }> {
-  const count = { ports: 0 };
+async function serve(component: FakeComponent): Promise<{ ports: number; made: number }> {
+  const count = { ports: 0, made: 0 };
   const gate = await (await component.ipc()).serve(await component.server('svr'));
   const create = (holder: string) => {
     count.ports += 1;
+    count.made += 1;
     return gate.export([bind(Factory, { create: () => ({}) })], {
       holder,
       onGone: () => {
@@ -93,6 +94,24 @@ describe('launches', () => {
     // Names are used again.
     expect((await broker.component('client').record).name).toBe('client');
     expect(count.ports).toBe(1);
+  });
+
+  it('what a function has created goes again as long as another one waits for its server', async () => {
+    const broker = run(`
+      local net, other = ld:new_channel(), ld:new_channel()
+      ld:start({ caps = { svr = net:svr() } }, "rom/vswitch")
+      ld:start({ caps = { svr = other:svr() } }, "rom/other")
+      ld:start({ caps = {
+        a = function() return net:create(0) end,
+        b = function() return other:create(0) end
+      } }, "rom/client")`);
+    const client = broker.component('client');
+    const count = await serve(broker.component('vswitch'));
+    // It has been tried a few times.
+    await eventually(() => count.made).toBeGreaterThan(3);
+    await serve(broker.component('other'));
+    await client.record;
+    await eventually(() => count.ports).toBe(1);
   });
 
   it('a server that has died is waited for; one that is started again serves the same gate', async () => {
