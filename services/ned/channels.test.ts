@@ -73,9 +73,9 @@ it('serverEnded() leaves the epitaph for who waits', () => {
 });
 
 describe('forgetOldest()', () => {
-  it('forgets nothing before there are a hundred channels, then the oldest that nobody uses', () => {
+  it('forgets nothing before there are fifty channels, then the oldest that nobody uses', () => {
     expect(channels.forgetOldest(() => new Set())).toEqual([]);
-    const others = Array.from({ length: 150 }, (_, n) => channels.add(createGate(), `x.cfg:${n}`).end.gate);
+    const others = Array.from({ length: 100 }, (_, n) => channels.add(createGate(), `x.cfg:${n}`).end.gate);
     channels.addClient(end.gate, task('curl'), 'net');
     channels.buryOrphans();
     const [used, own] = [others[0] as string, channels.get(others[1] as string)];
@@ -86,7 +86,7 @@ describe('forgetOldest()', () => {
       ...others.slice(0, 2),
       ...others.slice(50),
     ]);
-    // Looked through again when there are a hundred more.
+    // Looked through again when there are fifty more.
     expect(channels.forgetOldest(() => new Set())).toEqual([]);
   });
 });

@@ -44,7 +44,7 @@ export interface Channel {
 }
 
 /** Channels that nobody can use any more are known, for messages, until there are more of them than this. */
-const MAX_UNUSED = 100;
+const MAX_UNUSED = 50;
 
 export class Channels {
   readonly #runDir: string;
