@@ -54,6 +54,15 @@ describe('ConfigEngine.run()', () => {
     expect(lab.run('print("alive")').kind).toBe('ok');
   });
 
+  it('stops an endless loop that would have no hook', async () => {
+    const lab = await start({ timeLimitMs: 30 });
+    const { kind, message } = lab.run('debug.sethook() while true do end', 'rom/loop.vbus');
+    expect([kind, message]).toEqual([
+      'error',
+      "rom/loop.vbus:1: 'sethook' is not available here: it is what limits the time of a script",
+    ]);
+  });
+
   it('stops nothing that takes its time because the clock of the day steps', async () => {
     let now = Date.now();
     // Each look is a minute later.
