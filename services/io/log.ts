@@ -2,12 +2,12 @@
  * Io's messages. The verbosity starts at 1 (errors) and each `-v` adds one.
  */
 
-export const LEVEL_ERROR = 1;
-export const LEVEL_WARN = 2;
-export const LEVEL_INFO = 3;
+const LEVEL_ERROR = 1;
+const LEVEL_WARN = 2;
+const LEVEL_INFO = 3;
 export const LEVEL_DEBUG = 4;
-export const LEVEL_DEBUG2 = 5;
-export const LEVEL_ALL = 6;
+
+const MAX_TOLD = 100;
 
 export class Log {
   readonly level: number;
@@ -29,9 +29,9 @@ export class Log {
     this.#at(LEVEL_ERROR, line);
   }
 
-  /** An error that is found anew for every device: told once. */
+  /** An error that is found anew for every device: told once. Clients can cause it: no more than so many are told. */
   errorOnce(line: string): void {
-    if (this.#told.has(line)) return;
+    if (this.#told.has(line) || this.#told.size >= MAX_TOLD) return;
     this.#told.add(line);
     this.error(line);
   }

@@ -1,9 +1,9 @@
 /** The program over real capability calls, in one process: fake machine, Io, and a client of its vbus. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Capability, createGate, rootCapability, type ServerEnd } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
-import { Ipc } from '#common/ipc/ipc';
+import { gatePath, Ipc } from '#common/ipc/ipc';
 import { bind } from '#common/ipc/service';
 import type { TaskEnv } from '#common/task/env';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
@@ -125,6 +125,7 @@ interface Start {
   caps?: Record<string, Capability>;
   serverEnds?: Record<string, ServerEnd>;
   files?: Record<string, string>;
+  external?: boolean;
 }
 
 function startIo({
@@ -132,6 +133,7 @@ function startIo({
   caps = {},
   serverEnds = {},
   files = { 'rom/ixl.vbus': LAB },
+  external = false,
 }: Start): Promise<number> {
   const write = async (data: string | Uint8Array): Promise<void> => void output.push(String(data).trimEnd());
   const env = {
@@ -148,6 +150,7 @@ function startIo({
         return Buffer.from(text);
       },
     },
+    external,
     signal: stop.signal,
     stdout: { write },
     stderr: { write },
@@ -266,6 +269,15 @@ describe('io', () => {
       errno: 19,
       message: expect.stringContaining('iommu = L4.Env.iommu'),
     });
+  });
+
+  it('returns 0, and calls nothing fatal, when it is told to end while the machine is away', async () => {
+    const end = createGate();
+    writeFileSync(`${gatePath(dir.path, end.gate)}.dead`, 'gone\n');
+    const ended = startIo({ caps: { sigma0: rootCapability(end) }, external: true });
+    stop.abort();
+    expect(await ended).toBe(0);
+    expect(output.filter((line) => line.includes('FATAL'))).toEqual([]);
   });
 
   it('returns 0 when it is told to end', async () => {

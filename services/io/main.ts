@@ -44,6 +44,7 @@ export async function main(env: TaskEnv): Promise<number> {
     const lua = startLua();
     const machine = openMachine(env, life, log);
     const functions = machine && (await scan(env, machine, log));
+    if (env.signal.aborted) return 0;
     if (machine === undefined || functions === undefined) {
       print('terminating...');
       return STATUS_FATAL;
@@ -117,6 +118,7 @@ function untilOver(life: MachineLife, icu: IcuAccess): IcuAccess {
   return { ...icu, unbind: async (irq) => (life.over ? undefined : icu.unbind(irq)) };
 }
 
+/** The machine's functions; undefined when it is not usable, which has been said, or when Io is to end. */
 async function scan(env: TaskEnv, machine: Machine, log: Log): Promise<FoundFunction[] | undefined> {
   // A machine that is away may stay so for days.
   for (;;) {
@@ -124,11 +126,12 @@ async function scan(env: TaskEnv, machine: Machine, log: Log): Promise<FoundFunc
       return await scanPci(machine.pci, log);
     } catch (error) {
       const { message, errno, code } = toL4Error(error);
-      if (!env.external || code !== 'IPC_SERVER_DIED' || env.signal.aborted) {
+      if (env.signal.aborted) return undefined;
+      if (!env.external || code !== 'IPC_SERVER_DIED') {
         log.always(`FATAL uncaught exception: scanning the PCI bus: ${message} (${-errno})`);
         return undefined;
       }
-      await sleep(TRY_AGAIN_MS);
+      await sleep(TRY_AGAIN_MS, undefined, { signal: env.signal }).catch(() => {});
     }
   }
 }

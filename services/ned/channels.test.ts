@@ -72,6 +72,25 @@ it('serverEnded() leaves the epitaph for who waits', () => {
   expect(readFileSync(epitaph(), 'utf8')).toBe("task 'io' ended with status 1\n");
 });
 
+describe('forgetOldest()', () => {
+  it('forgets nothing before there are fifty channels, then the oldest that nobody uses', () => {
+    expect(channels.forgetOldest(() => new Set())).toEqual([]);
+    const others = Array.from({ length: 100 }, (_, n) => channels.add(createGate(), `x.cfg:${n}`).end.gate);
+    channels.addClient(end.gate, task('curl'), 'net');
+    channels.buryOrphans();
+    const [used, own] = [others[0] as string, channels.get(others[1] as string)];
+    if (own) own.own = true;
+    expect(channels.forgetOldest(() => new Set([used]))).toEqual([end.gate, ...others.slice(2, 50)]);
+    expect([channels.get(end.gate), existsSync(epitaph())]).toEqual([undefined, false]);
+    expect([...channels].map((channel) => channel.end.gate)).toEqual([
+      ...others.slice(0, 2),
+      ...others.slice(50),
+    ]);
+    // Looked through again when there are fifty more.
+    expect(channels.forgetOldest(() => new Set())).toEqual([]);
+  });
+});
+
 describe('serverPaused()', () => {
   it('takes the socket away that a killed server has left, and is no epitaph', () => {
     const io = task('io');

@@ -43,9 +43,14 @@ export interface Channel {
   orphaned: boolean;
 }
 
+/** Channels that nobody can use any more are known, for messages, until there are more of them than this. */
+const MAX_UNUSED = 50;
+
 export class Channels {
   readonly #runDir: string;
   readonly #channels = new Map<string, Channel>();
+  /** With so many it is time to look for those that nobody can use. */
+  #lookAt = MAX_UNUSED;
 
   constructor(runDir: string) {
     this.#runDir = runDir;
@@ -63,6 +68,23 @@ export class Channels {
     };
     this.#channels.set(end.gate, channel);
     return channel;
+  }
+
+  /**
+   * A script may make channels as long as it lives: forgets the oldest of those that nobody can use any more.
+   * Returns their gates.
+   */
+  forgetOldest(used: () => ReadonlySet<string>): string[] {
+    if (this.#channels.size < this.#lookAt) return [];
+    const inUse = used();
+    const unused = [...this.#channels.values()].filter(({ end, own }) => !own && !inUse.has(end.gate));
+    const forgotten = unused.slice(0, -MAX_UNUSED).map(({ end }) => end.gate);
+    for (const gate of forgotten) {
+      this.#channels.delete(gate);
+      for (const suffix of ['', '.dead']) rmSync(gatePath(this.#runDir, gate) + suffix, { force: true });
+    }
+    this.#lookAt = this.#channels.size + MAX_UNUSED;
+    return forgotten;
   }
 
   get(gate: string): Channel | undefined {

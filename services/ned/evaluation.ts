@@ -25,6 +25,8 @@ export class CurrentEvaluation {
   #evaluation: Evaluation | undefined;
   /** Why the evaluation cannot succeed now, but may later. */
   #notYet: string | undefined;
+  /** What the functions have created so far; the task holds it. */
+  #created: Capability[] = [];
 
   constructor(context: NamedCapabilitiesContext) {
     this.#context = context;
@@ -39,6 +41,7 @@ export class CurrentEvaluation {
   begin(evaluation: Evaluation): LuaValue {
     this.#evaluation = evaluation;
     this.#notYet = undefined;
+    this.#created = [];
     return { kind: 'prepare', task: evaluation.launch };
   }
 
@@ -54,6 +57,11 @@ export class CurrentEvaluation {
   /** Should the evaluation fail, then for this reason, and it is tried again later. */
   postpone(reason: string): void {
     this.#notYet = reason;
+  }
+
+  /** A function has created an object for the task, which goes again should the evaluation fail. */
+  created(cap: Capability): void {
+    this.#created.push(cap);
   }
 
   /** Lua has evaluated: the capabilities, or why there are none. */
@@ -74,6 +82,7 @@ export class CurrentEvaluation {
       );
       done(named);
     } catch (err) {
+      for (const cap of this.#created) this.#context.references.letGo(cap, task);
       done(toL4Error(err));
     }
   }

@@ -234,15 +234,8 @@ function createScheduler(
   return context.gate.export([], heldBy(context, holder));
 }
 
-async function createDmaSpace(context: FactoryContext, request: m.CreateRequest, holder: string) {
-  if (!context.iommu) throw new L4Error('ENODEV', 'Cannot create DMA space as this machine has no IOMMU');
-  const reply = await context.ipc.client(Factory, context.iommu).create(request);
-  // Its creator is ned; the asking task takes over.
-  const cap = reply.object as Capability;
-  if (holder !== context.ipc.task) {
-    await context.references.hold(cap, holder);
-    context.references.adopt(cap);
-    context.references.release(cap);
-  }
-  return reply;
+/** The machine's: held by the task that asks from its creation. */
+async function createDmaSpace({ iommu, ipc }: FactoryContext, request: m.CreateRequest, task: string) {
+  if (!iommu) throw new L4Error('ENODEV', 'Cannot create DMA space as this machine has no IOMMU');
+  return ipc.client(Factory, iommu).create(request, { task });
 }

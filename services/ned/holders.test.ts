@@ -39,9 +39,11 @@ it('CheckHolders tells running tasks and ned itself, by its references, from tho
     kept = channel:create(0)
     ld:start({ caps = { port = channel:create(0) } }, "rom/stays")
     ld:start({ caps = { port = channel:create(0) } }, "rom/ends"):wait()
-    ld:start({ restart = "always" }, "rom/pauses")
+    ld:start({ restart = "always", caps = { x = function() return L4.Env.log end } }, "rom/pauses")
     collectgarbage()
-    print("done")`;
+    print("done")
+    -- Functions are evaluated in the server loop: it pauses as long as the script does not come to that.
+    L4.sleep(100000)`;
   const programs = { server, stays: client(), ends: client(0), pauses: client(1) };
   lab = new FakeLab({ 'x.cfg': script }, programs, 'rom/x.cfg');
   await expect

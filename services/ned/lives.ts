@@ -139,6 +139,16 @@ export class Lives {
     this.#context.changed();
   }
 
+  /** The end of a task that was killed before anybody became it. */
+  cancel(task: Task): void {
+    task.dormant = false;
+    task.finish({ status: 137, signal: 'SIGKILL' });
+    this.#context.channels.serverEnded(task);
+    this.#context.onEnded(task, undefined);
+    task.settle();
+    this.#context.changed();
+  }
+
   /** Nothing more is to come of this task. */
   #bury(task: Task, request: TaskRequest): void {
     if (task.restarts) for (const cap of valuesOf(request)) this.#context.references.release(cap);

@@ -1,7 +1,8 @@
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { L4Error } from '#common/ipc/errors';
 import { randomName } from '#common/shm/run_dir';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { consoleDescriptor, SpawnBackend } from './loader.ts';
@@ -51,6 +52,31 @@ describe('SpawnBackend', () => {
     const task = new SpawnBackend(dir.path, []).start(record('rom/x', 'spin'), {});
     task.stdout?.once('data', () => task.kill('SIGKILL'));
     expect(await task.ended).toEqual({ status: 137, signal: 'SIGKILL' });
+  });
+
+  it.each([
+    ['there is no such program', '/nosuch/node', /ENOENT/],
+    ['its name cannot be one', 'no\0de', /no process can be made for it/],
+  ])('leaves no record behind when no process can be made: %s', async (_why, path, message) => {
+    const node = process.execPath;
+    process.execPath = path;
+    try {
+      const backend = new SpawnBackend(dir.path, []);
+      const problem = await (async () => (await backend.start(record('rom/x'), {}).ended).problem)().catch(
+        (err: L4Error) => `${err.code} ${err.message}`,
+      );
+      expect(problem).toMatch(message);
+      expect(readdirSync(join(dir.path, 't'))).toEqual([]);
+    } finally {
+      process.execPath = node;
+    }
+  });
+
+  it('says that a record cannot be written', () => {
+    rmSync(join(dir.path, 't'), { recursive: true });
+    expect(() => new SpawnBackend(dir.path, []).start(record('rom/x'), {})).toThrow(
+      /^Cannot start task 'x' as its launch record cannot be written: ENOENT/,
+    );
   });
 
   it('hands a raw descriptor on as stdout', async () => {

@@ -4,15 +4,16 @@
  * `spawn` starts each task as a child process of ned. With external loading (external/) somebody else starts
  * the process, which fetches its record.
  */
-import { spawn } from 'node:child_process';
-import { unlinkSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { constants } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 import { L4Error } from '#common/ipc/errors';
 import { l4lab as m } from '../../proto/gen/messages.js';
+import { writeRecord } from './record_file.ts';
 
 /** How a task ended. */
 export interface TaskEnd {
@@ -65,61 +66,49 @@ export class SpawnBackend implements LoadBackend {
 
   start(record: m.ILaunchRecord & { task: string }, options: StartOptions): TaskProcess {
     const path = join(this.#runDir, 't', record.task);
-    writeRecord(path, record);
-    const inherited = Object.entries(process.env).filter(([name]) => NEEDED.test(name));
-    const terminal = options.console;
-    const child = spawn(process.execPath, [...this.#flags, this.#taskMain], {
-      stdio: [
-        terminal ?? (options.inheritStdin ? 0 : 'ignore'),
-        terminal ?? options.rawStdout ?? 'pipe',
-        'pipe',
-      ],
-      env: { ...Object.fromEntries(inherited), L4LAB_RUN_DIR: this.#runDir, L4LAB_RECORD: path },
-    });
+    writeRecord(path, m.LaunchRecord.encode(record).finish(), record.name ?? '');
+    const child = this.#spawn(path, record, options);
     const ended = new Promise<TaskEnd>((resolve) => {
-      child.once('error', (err) => resolve({ status: 127, signal: undefined, problem: err.message }));
+      const end = (how: TaskEnd) => {
+        // It may not have come to take its record.
+        rmSync(path, { force: true });
+        resolve(how);
+      };
+      child.on('error', (err) => {
+        if (child.pid === undefined) end({ status: 127, signal: undefined, problem: err.message });
+      });
       child.once('exit', (code, signal) => {
-        removeQuietly(path);
-        resolve({
-          status: code ?? 128 + (signal ? constants.signals[signal] : 0),
-          signal: signal ?? undefined,
-        });
+        const status = code ?? 128 + (signal ? constants.signals[signal] : 0);
+        end({ status, signal: signal ?? undefined });
       });
     });
     return {
       pid: child.pid ?? 0,
-      stdout: child.stdout,
-      stderr: child.stderr,
+      // Without descriptors for a process there are none for its streams.
+      stdout: child.stdout ?? null,
+      stderr: child.stderr ?? null,
       ended,
       kill: (signal) => void child.kill(signal),
     };
   }
-}
 
-/** Throws L4Error ENOMEM when the run directory's file system is full. */
-function writeRecord(path: string, record: m.ILaunchRecord): void {
-  try {
-    writeFileSync(path, m.LaunchRecord.encode(record).finish(), { mode: 0o600 });
-  } catch (cause) {
-    removeQuietly(path);
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const [errno, reason] =
-      code === 'ENOSPC'
-        ? ([
-            'ENOMEM',
-            `the file system of ${dirname(path)} is full: free some of it (l4lab stop, rm of unused files) or make it larger (mount -o remount,size=...)`,
-          ] as const)
-        : (['EIO', `its launch record cannot be written: ${message}`] as const);
-    throw new L4Error(errno, `Cannot start task '${record.name}' as ${reason}`, { cause });
-  }
-}
-
-/** The record of a task that died before it could take it. */
-function removeQuietly(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // Taken: that is the rule.
+  #spawn(path: string, { name }: m.ILaunchRecord, options: StartOptions): ChildProcess {
+    const inherited = Object.entries(process.env).filter(([variable]) => NEEDED.test(variable));
+    const terminal = options.console;
+    try {
+      return spawn(process.execPath, [...this.#flags, this.#taskMain], {
+        stdio: [
+          terminal ?? (options.inheritStdin ? 0 : 'ignore'),
+          terminal ?? options.rawStdout ?? 'pipe',
+          'pipe',
+        ],
+        env: { ...Object.fromEntries(inherited), L4LAB_RUN_DIR: this.#runDir, L4LAB_RECORD: path },
+      });
+    } catch (cause) {
+      rmSync(path, { force: true });
+      const reason = `no process can be made for it: ${(cause as Error).message}`;
+      throw new L4Error('ENOMEM', `Cannot start task '${name}' as ${reason}`, { cause });
+    }
   }
 }
 

@@ -267,11 +267,21 @@ export class Ned {
   }
 
   #newGate(): ServerEnd {
+    // What components hold is not known as well as what processes do.
+    if (!this.#external)
+      for (const gate of this.#channels.forgetOldest(() => this.#gatesInUse())) this.#ipc.forget(gate);
     const purpose = this.#count('channel');
     if (purpose === undefined || !this.#external) return createGate();
     const end = this.#external.secret.gate(purpose);
     this.#external.onChannel(end);
     return end;
+  }
+
+  /** Gates with objects that the script, a namespace or a running task has. */
+  #gatesInUse(): Set<string> {
+    const capabilities = this.#tasks.all.flatMap((task) => (task.running ? task.capabilities : []));
+    const given = capabilities.map(({ client, server }) => (server ?? client)?.gate ?? '');
+    return new Set([...this.#references.gates, ...given]);
   }
 
   #onScriptEnded(failure: string | undefined): void {

@@ -63,7 +63,7 @@ export function parentHandlers(
       if (task.startedBy !== asking.id) {
         throw new L4Error('EPERM', `Cannot kill task '${task.name}' as '${asking.name}' did not start it`);
       }
-      task.kill();
+      tasks.kill(task);
       await task.ended;
       return task.status();
     },

@@ -39,6 +39,11 @@ export class References {
     return this.#counts.has(keyOf(object));
   }
 
+  /** The gates whose objects ned refers to. */
+  get gates(): string[] {
+    return [...this.#counts.keys()].map((key) => key.slice(0, key.indexOf('/')));
+  }
+
   /** One more reference; the server is told when it is ned's first. Throws L4Error when the server does not take it. */
   async acquire(cap: Capability): Promise<void> {
     const first = !this.#counts.has(keyOf(cap));
@@ -59,12 +64,17 @@ export class References {
       return;
     }
     this.#counts.delete(keyOf(cap));
+    this.letGo(cap, this.#ipc.task);
+  }
+
+  /** A task is no holder of an object any more, as it will not get it after all. */
+  letGo(cap: Capability, task: string): void {
     if (cap.object === 0) return;
-    const request = { task: this.#ipc.task };
+    const options = { deadlineMs: META_DEADLINE_MS };
     // A server that is gone has no objects left either.
     void this.#ipc
       .client(Meta, cap)
-      .release(request, { deadlineMs: META_DEADLINE_MS })
+      .release({ task }, options)
       .catch(() => {});
   }
 

@@ -49,9 +49,9 @@ export class ScriptCreation {
     this.#evaluation.checkServed(factory);
     const object = await this.#createAt(factory, { type, arguments: [...given, { nil: true }] });
     if (!object) throw new L4Error('EIO', 'Cannot use the new object as its server returned none');
-    return this.#evaluation.task === undefined
-      ? references.handleByAdopting(object)
-      : references.handleByAcquiring(object);
+    if (this.#evaluation.task === undefined) return references.handleByAdopting(object);
+    this.#evaluation.created(object);
+    return references.handleByAcquiring(object);
   }
 
   async #createKernelObject(type: number, site: string): Promise<number> {

@@ -79,7 +79,7 @@ export class ScriptTasks {
     if (!task) return undefined;
     this.#reaped.add(task);
     if (!task.running) return task.exitCode;
-    task.kill();
+    this.#context.tasks.kill(task);
     return 'killed';
   }
 

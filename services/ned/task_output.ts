@@ -1,6 +1,6 @@
 /** Following a task: what its process prints becomes lines of the log until it has ended and all has been read. */
 import type { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { TaskEnd, TaskProcess } from './loader.ts';
 import { LineSplitter, type LogSink, type LogStyle } from './log.ts';
 
@@ -47,5 +47,7 @@ async function readLines(stream: Readable, splitter: LineSplitter, reading: Read
 async function silence(reading: Reading): Promise<void> {
   do {
     await sleep(OUTPUT_MS, undefined, { ref: false });
+    // On a busy machine we may not have come to read meanwhile: whatever is in the pipes comes before this.
+    await turn();
   } while (reading.pending > 0);
 }

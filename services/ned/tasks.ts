@@ -118,6 +118,12 @@ export class Tasks implements Starter {
     this.#watchers.changed();
   }
 
+  /** Ends a task at once and for good, be it one that nobody has become yet. */
+  kill(task: Task): void {
+    task.kill();
+    if (task.dormant) this.#lives.cancel(task);
+  }
+
   /** Ends what a task had started through its parent object: a NIC driver is of no use without its switch. */
   endChildrenOf(parent: Task): void {
     for (const task of this.#childrenOf(parent)) task.kill();

@@ -4,7 +4,7 @@ import { L4Error } from '#common/ipc/errors';
 export class Watchers {
   readonly #checks = new Set<() => void>();
 
-  /** Calls `look` now and after every change until it returns a value. Rejects when it throws. */
+  /** Calls `look` now and after every change until it returns a value. Rejects when it throws, or `signal` is aborted. */
   async watch<T>(look: () => T | undefined, signal?: AbortSignal): Promise<T> {
     return new Promise((resolve, reject) => {
       const check = () => {
@@ -27,6 +27,10 @@ export class Watchers {
         signal?.removeEventListener('abort', onAbort);
       };
       this.#checks.add(check);
+      if (signal?.aborted) {
+        onAbort();
+        return;
+      }
       signal?.addEventListener('abort', onAbort, { once: true });
       check();
     });

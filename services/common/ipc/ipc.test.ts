@@ -56,6 +56,25 @@ describe('Ipc', () => {
     return { gate, cap: rootCapability(end) };
   }
 
+  it('forget() ends calls in progress; a later one finds the gate again', async () => {
+    let asked = () => {};
+    const asking = new Promise<void>((resolve) => {
+      asked = resolve;
+    });
+    const list = () => {
+      asked();
+      return new Promise<never>(() => {});
+    };
+    const { gate, cap } = await serveNames({ ...NAMES, list });
+    const call = client.client(Namespace, cap).list();
+    await asking;
+    client.forget(cap.gate);
+    await expect(call).rejects.toMatchObject({ code: 'L4_EIPC_CANCELED' });
+    gate.clearRoot();
+    gate.setRoot([bind(Namespace, NAMES)]);
+    expect((await client.client(Namespace, cap).list()).names).toEqual(['a', 'b']);
+  });
+
   it('call() returns what the handler returned, with defaults filled in', async () => {
     const { cap } = await serveNames();
     expect((await client.client(Namespace, cap).list()).names).toEqual(['a', 'b']);

@@ -74,6 +74,12 @@ export class Ipc {
     return this.#connection(cap).whenDown();
   }
 
+  /** Ends the connection to a gate that will not be called again; calls in progress fail. */
+  forget(gate: string): void {
+    this.#connections.get(gate)?.close();
+    this.#connections.delete(gate);
+  }
+
   /** Why ned says that nobody serves that gate any more; undefined as long as there is, or may be, a server. */
   epitaph(cap: Capability): string | undefined {
     return epitaphOf(gatePath(this.#options.runDir, cap.gate));

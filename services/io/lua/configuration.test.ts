@@ -118,6 +118,10 @@ describe('errors of the API', () => {
     ['wrap(Io.Vi.PCI_bus())', "rom/test.vbus:1: wrap() takes devices of Io.system_bus(), got: PCI_bus ''"],
     ['Io.system_bus().x = 1', "rom/test.vbus:1: cannot assign 'x' to a device: use Io.Dt.add_children()"],
     ['local b = Io.Vi.System_bus() b:add_child(b)', 'as it would contain itself'],
+    [
+      'local a = Io.Vi.PCI_PCI_bridge() for i = 1, 400 do local b = Io.Vi.PCI_PCI_bridge() b:add_child(a) a = b end',
+      'as a tree has at most 300 levels',
+    ],
   ];
   it.each(cases)('%s', async (source, message) => {
     const made = await start();

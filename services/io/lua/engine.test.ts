@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { E1000, HOST_BRIDGE } from '../testing/fake_machine.ts';
 import { type Scenario, scenario } from '../testing/scenario.ts';
 
@@ -52,6 +52,27 @@ describe('ConfigEngine.run()', () => {
       /^rom\/loop\.vbus:\d: the script does not come to an end: stopped after 0\.03 s$/,
     );
     expect(lab.run('print("alive")').kind).toBe('ok');
+  });
+
+  it('stops an endless loop that would have no hook', async () => {
+    const lab = await start({ timeLimitMs: 30 });
+    const { kind, message } = lab.run('debug.sethook() while true do end', 'rom/loop.vbus');
+    expect([kind, message]).toEqual([
+      'error',
+      "rom/loop.vbus:1: 'sethook' is not available here: it is what limits the time of a script",
+    ]);
+  });
+
+  it('stops nothing that takes its time because the clock of the day steps', async () => {
+    let now = Date.now();
+    // Each look is a minute later.
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => (now += 60_000));
+    try {
+      const lab = await start();
+      expect(lab.run('for i = 1, 1000000 do end')).toMatchObject({ kind: 'ok', message: '' });
+    } finally {
+      clock.mockRestore();
+    }
   });
 
   it('reports "memory" when a script wants all of it', async () => {

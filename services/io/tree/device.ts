@@ -4,6 +4,9 @@
 import { Properties } from './property.ts';
 import type { Resource } from './resource.ts';
 
+/** Levels of a device tree. A machine has at most 256 PCI busses below one another. */
+const MAX_LEVELS = 300;
+
 export abstract class Device {
   name = '';
   parent: Device | undefined;
@@ -35,6 +38,8 @@ export abstract class Device {
       if (node === child)
         return `Cannot add device '${child.name}' to '${this.name}' as it would contain itself`;
     }
+    if (this.depth + child.levels >= MAX_LEVELS)
+      return `Cannot add device '${child.name}' to '${this.name}' as a tree has at most ${MAX_LEVELS} levels`;
     return undefined;
   }
 
@@ -48,6 +53,11 @@ export abstract class Device {
     let depth = 0;
     for (let node = this.parent; node !== undefined; node = node.parent) depth += 1;
     return depth;
+  }
+
+  /** How many levels there are from here down: 1 without children. */
+  get levels(): number {
+    return 1 + this.children.reduce((most, child) => Math.max(most, child.levels), 0);
   }
 
   get nextSibling(): Device | undefined {

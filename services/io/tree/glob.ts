@@ -23,6 +23,10 @@ const CLASSES: Record<string, RegExp> = {
 /** One step of a pattern: takes one character or not, or is a star. */
 type Step = '*' | ((char: string) => boolean);
 
+/** Behind a "[": the rest of a named class. */
+const IN_CLASS = /^:[a-z]+:\]/;
+const MAX_CLASS = 12;
+
 /** A bracket expression at `from` ("[" is at from - 1), or undefined when it never ends: then "[" is literal. */
 function parseBracket(pattern: string, from: number): { step: Step; next: number } | undefined {
   let at = from;
@@ -34,7 +38,7 @@ function parseBracket(pattern: string, from: number): { step: Step; next: number
     if (low === ']' && !first) {
       return { step: (char) => tests.some((test) => test(char)) !== negated, next: at + 1 };
     }
-    const named = /^\[:([a-z]+):\]/.exec(pattern.slice(at, at + 12));
+    const named = /^\[:([a-z]+):\]/.exec(pattern.slice(at, at + MAX_CLASS));
     if (named !== null) {
       const expression = CLASSES[named[1] as string];
       if (expression !== undefined) tests.push((char) => expression.test(char));
@@ -58,6 +62,10 @@ function parseBracket(pattern: string, from: number): { step: Step; next: number
 
 function compile(pattern: string): Step[] {
   const steps: Step[] = [];
+  // Behind a bracket expression that never ends nothing ends one but the "]" of a named class that was inside of it.
+  let unclosed = false;
+  const isBracket = (at: number): boolean =>
+    !unclosed || IN_CLASS.test(pattern.slice(at, at + MAX_CLASS - 1));
   for (let at = 0; at < pattern.length; ) {
     let char = pattern[at++] as string;
     if (char === '*') {
@@ -68,7 +76,9 @@ function compile(pattern: string): Step[] {
       steps.push(() => true);
       continue;
     }
-    const bracket = char === '[' ? parseBracket(pattern, at) : undefined;
+    const opens = char === '[' && isBracket(at);
+    const bracket = opens ? parseBracket(pattern, at) : undefined;
+    if (opens && bracket === undefined) unclosed = true;
     if (bracket !== undefined) {
       steps.push(bracket.step);
       at = bracket.next;

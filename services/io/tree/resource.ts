@@ -25,10 +25,8 @@ export const MEM_PREFETCHABLE = 0x10;
 export const MEM_CACHEABLE = 0x20;
 
 /** Flags of an IRQ resource as a vbus shows them: L4 irq mode bits. */
-export const IRQ_SET_MODE = 0x1;
 export const IRQ_LEVEL = 0x2;
 export const IRQ_NEGATIVE = 0x4;
-export const IRQ_BOTH = 0x8;
 export const IRQ_LEVEL_HIGH = 0x3;
 export const IRQ_LEVEL_LOW = 0x7;
 export const IRQ_RISING = 0x1;

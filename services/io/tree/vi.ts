@@ -16,7 +16,6 @@ import { FLAG_DISABLED, RESOURCE, type Resource, resource } from './resource.ts'
 
 /** Interfaces of a device: bits of its type word on the vbus. */
 export const IF_ICU = 1 << 0;
-export const IF_GPIO = 1 << 1;
 export const IF_PCI_HOST = 1 << 2;
 export const IF_PCI_DEVICE = 1 << 3;
 export const IF_PM = 1 << 4;

@@ -78,6 +78,7 @@ describe('ProxyConfigSpace.read()', () => {
     const { config } = await space(E1000);
     expect(await config.read(0x100, 32)).toBe(0xffff);
     expect(await config.read(0x1000, 8)).toBe(0xff);
+    expect(await config.read(0x8000_0000, 32)).toBe(0xffffffff);
   });
 });
 
@@ -140,7 +141,7 @@ describe('ProxyConfigSpace.write()', () => {
 
   it('ignores what is read-only', async () => {
     const { config, pci } = await space(I350(0));
-    for (const at of [0x00, 0x08, 0x2c, 0x34, 0x38, 0x160, 0x164, 0x1a4, 0x1000])
+    for (const at of [0x00, 0x08, 0x2c, 0x34, 0x38, 0x160, 0x164, 0x1a4, 0x1000, 0xffff_fffc])
       await config.write(at, 32, 0x5a5a5a5a);
     expect(pci.writes).toEqual([]);
   });

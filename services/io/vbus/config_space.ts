@@ -43,7 +43,7 @@ export function laneMask(offset: number, width: CfgWidth): number {
   return width === 32 ? 0xffffffff : (((1 << width) - 1) << (8 * (offset & 3))) >>> 0;
 }
 
-const align = (offset: number, width: CfgWidth): number => offset & ~(width / 8 - 1);
+const align = (offset: number, width: CfgWidth): number => (offset & ~(width / 8 - 1)) >>> 0;
 const extract = (dword: number, offset: number, width: CfgWidth): number =>
   (((dword & laneMask(offset, width)) >>> 0) >>> (8 * (offset & 3))) >>> 0;
 

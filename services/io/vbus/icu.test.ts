@@ -27,6 +27,28 @@ describe('VirtualIcu.info()', () => {
 });
 
 describe('VirtualIcu.bind()', () => {
+  it('waits for what the driver before has left to be unbound', async () => {
+    const { icu, machine } = await setup();
+    icu.info();
+    machine.nrMsis = 1;
+    await icu.bind(11, A, 'old');
+    await icu.bind(MSI(0), A, 'old');
+    let unbind = () => {};
+    const slow = new Promise<void>((resolve) => {
+      unbind = resolve;
+    });
+    machine.unbind = async (irq) => {
+      await slow;
+      machine.bound.delete(irq);
+    };
+    const released = icu.release('old');
+    const bound = Promise.all([icu.bind(11, B, 'new'), icu.bind(MSI(0), B, 'new')]);
+    unbind();
+    expect(await bound).toEqual([0, 1]);
+    await released;
+    expect([...machine.bound.values()]).toEqual(['b', 'b']);
+  });
+
   it('binds a wired interrupt of the bus: unmask at the object', async () => {
     const { icu, machine } = await setup();
     expect(await icu.bind(11, A, 't')).toBe(0);

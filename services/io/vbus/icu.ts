@@ -92,17 +92,19 @@ export class VirtualIcu {
     if (binding.machineIrq !== undefined) await this.#interrupts.unbind(binding.machineIrq);
   }
 
-  /** Ends the bindings of a task that is gone. */
+  /** Ends the bindings of a task that is gone: at once, as the same driver may be there again already. */
   async release(holder: string): Promise<void> {
-    for (const [irq, binding] of [...this.#bindings]) {
-      if (binding.holder !== holder) continue;
-      this.#bindings.delete(irq);
-      if (binding.machineIrq === undefined) continue;
-      try {
-        await this.#interrupts.unbind(binding.machineIrq);
-      } catch (error) {
-        this.#log.error(`ERROR: unbinding ${this.#name(irq)} of a task that is gone: ${String(error)}`);
-      }
+    const left = [...this.#bindings].filter(([, binding]) => binding.holder === holder);
+    for (const [irq] of left) this.#bindings.delete(irq);
+    await Promise.all(left.map(([irq, { machineIrq }]) => this.#unbindLeft(irq, machineIrq)));
+  }
+
+  async #unbindLeft(irq: number, machineIrq: number | undefined): Promise<void> {
+    if (machineIrq === undefined) return;
+    try {
+      await this.#interrupts.unbind(machineIrq);
+    } catch (error) {
+      this.#log.error(`ERROR: unbinding ${this.#name(irq)} of a task that is gone: ${String(error)}`);
     }
   }
 

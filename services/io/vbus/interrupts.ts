@@ -33,6 +33,8 @@ export class Interrupts {
   readonly #icu: IcuAccess | undefined;
   /** Interrupt or MSI number of the machine to the name of the bus that has it. */
   readonly #owners = new Map<number, string>();
+  /** What the machine is about to unbind; never rejects. */
+  readonly #leaving = new Map<number, Promise<void>>();
 
   constructor(icu: IcuAccess | undefined) {
     this.#icu = icu;
@@ -48,10 +50,12 @@ export class Interrupts {
   }
 
   /**
-   * Binds one of the machine's interrupts for a bus.
+   * Binds one of the machine's interrupts for a bus. One that is being unbound is waited for: a driver that was started
+   * again may be faster than the end of the one before.
    * @throws L4Error EBUSY when another bus has it; what the machine answers otherwise
    */
   async bind(irq: number, bus: string, object: IrqObject): Promise<number> {
+    await this.#leaving.get(irq);
     const owner = this.#owners.get(irq);
     if (owner !== undefined) {
       const whose = owner === bus ? 'this bus' : `vbus '${owner}'`;
@@ -71,6 +75,7 @@ export class Interrupts {
    */
   async bindMsi(bus: string, object: IrqObject): Promise<number> {
     const { nrMsis } = await this.icu.info();
+    await Promise.all(this.#leaving.values());
     for (let index = 0; index < nrMsis; index++) {
       const irq = withMsiFlag(index);
       if (this.#owners.has(irq)) continue;
@@ -94,7 +99,14 @@ export class Interrupts {
     }
   }
 
-  async unbind(irq: number): Promise<void> {
+  unbind(irq: number): Promise<void> {
+    const unbound = this.#unbindNow(irq);
+    const settled = unbound.catch(() => {}).then(() => void this.#leaving.delete(irq));
+    this.#leaving.set(irq, settled);
+    return unbound;
+  }
+
+  async #unbindNow(irq: number): Promise<void> {
     try {
       await this.icu.unbind(irq);
     } finally {

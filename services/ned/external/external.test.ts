@@ -1,11 +1,12 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { LabSecret } from '#common/broker/secret';
-import type { Capability } from '#common/ipc/capability';
+import { type Capability, rootCapability } from '#common/ipc/capability';
 import { L4Error } from '#common/ipc/errors';
 import { bind } from '#common/ipc/service';
+import { randomName } from '#common/shm/run_dir';
 import { l4lab as m } from '../../../proto/gen/messages.js';
-import { Broker, Factory, Parent } from '../../../proto/gen/services.js';
-import { type FakeComponent, FakeExternalLab } from '../testing/fake_components.ts';
+import { Broker, Factory, Meta, Parent } from '../../../proto/gen/services.js';
+import { type FakeComponent, FakeExternalLab, SECRET } from '../testing/fake_components.ts';
 
 const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 20_000 });
 const PREAMBLE = 'local L4 = require("L4") local ld = L4.default_loader\n';
@@ -29,11 +30,12 @@ function run(script: string): FakeExternalLab {
 }
 
 /** Serves ports and counts the ones that are there. */
-async function serve(component: FakeComponent): Promise<{ ports: number }> {
-  const count = { ports: 0 };
+async function serve(component: FakeComponent): Promise<{ ports: number; made: number }> {
+  const count = { ports: 0, made: 0 };
   const gate = await (await component.ipc()).serve(await component.server('svr'));
   const create = (holder: string) => {
     count.ports += 1;
+    count.made += 1;
     return gate.export([bind(Factory, { create: () => ({}) })], {
       holder,
       onGone: () => {
@@ -49,6 +51,12 @@ async function states(broker: FakeExternalLab): Promise<Record<string, string>> 
   const { tasks } = await broker.control.status();
   return Object.fromEntries(tasks.map(({ name, state }) => [name ?? '', state ?? '']));
 }
+
+it("ned's own gate takes the end of tasks: no task's end waits for it", async () => {
+  const { ipc } = run('');
+  const ned = rootCapability(new LabSecret(SECRET).gate('ned'));
+  await ipc.client(Meta, ned).taskGone({ task: randomName() }, { deadlineMs: 2 ** 31 - 1 });
+});
 
 describe('launches', () => {
   it('the machine is one, with its command line and its gates', async () => {
@@ -86,6 +94,24 @@ describe('launches', () => {
     // Names are used again.
     expect((await broker.component('client').record).name).toBe('client');
     expect(count.ports).toBe(1);
+  });
+
+  it('what a function has created goes again as long as another one waits for its server', async () => {
+    const broker = run(`
+      local net, other = ld:new_channel(), ld:new_channel()
+      ld:start({ caps = { svr = net:svr() } }, "rom/vswitch")
+      ld:start({ caps = { svr = other:svr() } }, "rom/other")
+      ld:start({ caps = {
+        a = function() return net:create(0) end,
+        b = function() return other:create(0) end
+      } }, "rom/client")`);
+    const client = broker.component('client');
+    const count = await serve(broker.component('vswitch'));
+    // It has been tried a few times.
+    await eventually(() => count.made).toBeGreaterThan(3);
+    await serve(broker.component('other'));
+    await client.record;
+    await eventually(() => count.ports).toBe(1);
   });
 
   it('a server that has died is waited for; one that is started again serves the same gate', async () => {

@@ -34,6 +34,7 @@ export class Instance implements TaskProcess {
   readonly ended: Promise<TaskEnd>;
   readonly #lifeline: LifelineWatch;
   #finish: (end: TaskEnd) => void = () => {};
+  readonly #gone = new AbortController();
   #over = false;
   #order: Order = NONE;
   #delivered: Order = NONE;
@@ -62,7 +63,8 @@ export class Instance implements TaskProcess {
     for (const { stderr, data } of chunks) {
       if (this.#over) return;
       const stream = stderr ? this.stderr : this.stdout;
-      if (!stream.write(data ?? new Uint8Array(0))) await Promise.race([once(stream, 'drain'), this.ended]);
+      if (stream.write(data ?? new Uint8Array(0))) continue;
+      await once(stream, 'drain', { signal: this.#gone.signal }).catch(() => {});
     }
   }
 
@@ -85,13 +87,14 @@ export class Instance implements TaskProcess {
   async nextOrder(signal: AbortSignal): Promise<Order> {
     if (this.#order === this.#delivered) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, ASK_AGAIN_MS);
-        this.#wake = () => {
+        const wake = () => {
           clearTimeout(timer);
+          signal.removeEventListener('abort', wake);
           resolve();
         };
-        signal.addEventListener('abort', this.#wake, { once: true });
-        void this.ended.then(this.#wake);
+        const timer = setTimeout(wake, ASK_AGAIN_MS);
+        signal.addEventListener('abort', wake, { once: true });
+        this.#wake = wake;
       });
     }
     if (this.#order === this.#delivered) return NONE;
@@ -103,6 +106,7 @@ export class Instance implements TaskProcess {
   leave(): void {
     this.#over = true;
     this.#lifeline.leave();
+    this.#gone.abort();
     this.#wake();
   }
 
@@ -112,6 +116,8 @@ export class Instance implements TaskProcess {
     this.#lifeline.close();
     this.stdout.end();
     this.stderr.end();
+    this.#gone.abort();
+    this.#wake();
     this.#finish(end);
   }
 }

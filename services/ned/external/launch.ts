@@ -21,8 +21,6 @@ export class Launch {
   asker: Asker | undefined;
   /** Only if it is to be asked for: it was, and nobody has become the task yet. */
   wanted = false;
-  /** Told by the script to end: it does not come back. */
-  withdrawn = false;
 
   constructor(name: string, request: TaskRequest) {
     this.name = name;
@@ -36,6 +34,23 @@ export class Launch {
   /** True when a task, not the script, asks for it: anew for each start. */
   get askedFor(): boolean {
     return this.request.startedBy !== undefined;
+  }
+
+  /** Told by the script to end: it does not come back. */
+  get withdrawn(): boolean {
+    return !this.askedFor && !this.scales && this.first.killed;
+  }
+
+  /** Who has asked for it has ended since, or has begun another life. */
+  get orphaned(): boolean {
+    return (
+      this.asker !== undefined && !(this.asker.task.running && this.asker.task.lives === this.asker.life)
+    );
+  }
+
+  /** True while a component can become one of its tasks, or will be told why not. */
+  get open(): boolean {
+    return !this.askedFor || (this.wanted && !this.first.killed);
   }
 
   /** True when each start gets capabilities of its own. */
@@ -53,6 +68,11 @@ export class Launch {
   /** The components that are tasks of this launch. */
   get running(): Instance[] {
     return this.tasks.flatMap((task) => (task.running ? (this.instances.get(task) ?? []) : []));
+  }
+
+  /** True when a component that lives is the only task that there can be. */
+  get taken(): boolean {
+    return this.free === undefined && !this.scales && this.running.some((instance) => instance.alive);
   }
 
   /** Why a second component cannot become this task, and what to write in the script. */

@@ -54,12 +54,13 @@ export class Launches implements Starter {
       tasks,
       store: this.#store,
       say,
-      onMember: ({ task, instance }) => this.#know(undefined, task, instance),
+      onMember: ({ task, instance }) => this.#know(task, instance),
       onAskedFor: ({ launch: name, request, task, instance }) => {
         const launch = new Launch(name, request);
         launch.tasks.push(task);
+        launch.instances.set(task, instance);
         this.#launches.set(name, launch);
-        this.#know(launch, task, instance);
+        this.#know(task, instance);
       },
     });
     this.#sweeper = new Sweeper(runDir);
@@ -82,16 +83,16 @@ export class Launches implements Starter {
 
   /** Becomes an instance of a task: what a component asks for. */
   async fetch(request: m.FetchRequest, signal: AbortSignal): Promise<m.ILaunchRecord> {
+    // It asks again as the broker ended when it had become the task, before it could be told.
+    if (this.#instances.has(request.instance)) return this.#store.record(request.instance);
     const { tasks } = this.#context;
     for (;;) {
       const launch = await tasks.watch(() => this.#available(request.task), signal);
-      const task = launch.free ?? (launch.scales ? this.#replica(launch) : undefined);
+      const task = launch.free ?? (launch.scales ? this.#dormant(launch) : undefined);
       if (task) return this.#begin(launch, task, request, signal);
-      // The one before may have died a moment ago.
-      if (launch.running.some((instance) => instance.alive)) {
-        throw new L4Error('EBUSY', launch.refusal(), { code: 'BROKER_VALUES' });
-      }
-      await tasks.watch(() => launch.free, signal);
+      if (launch.taken) throw new L4Error('EBUSY', launch.refusal(), { code: 'BROKER_VALUES' });
+      // The one before may have died a moment ago, or somebody else is about to become the task.
+      await tasks.watch(() => launch.free ?? (launch.taken || undefined), signal);
     }
   }
 
@@ -125,8 +126,10 @@ export class Launches implements Starter {
 
   /** What a task had asked for is of no use without it: its components wait until it asks again. */
   restartChildrenOf(parent: Task): void {
-    for (const { request, running } of this.#launches.values()) {
-      if (request.startedBy === parent.id) for (const instance of running) instance.give(RESTART);
+    for (const launch of this.#launches.values()) {
+      if (launch.request.startedBy !== parent.id) continue;
+      launch.wanted = false;
+      for (const instance of launch.running) instance.give(RESTART);
     }
   }
 
@@ -142,7 +145,8 @@ export class Launches implements Starter {
     const launch = new Launch(name, request);
     this.#launches.set(name, launch);
     const first = adopted.find(({ task }) => task.name === name)?.task;
-    launch.tasks.push(first ?? this.#dormant(name, request));
+    if (first) launch.tasks.push(first);
+    else this.#dormant(launch, name);
     if (!first) this.#context.introduce(request.capabilities, launch.first);
     for (const { task, instance } of adopted) {
       if (task !== first) launch.tasks.push(task);
@@ -173,9 +177,11 @@ export class Launches implements Starter {
     else void task.ended.then(() => tasks.forget(task));
   }
 
-  #dormant(name: string, request: TaskRequest): Task {
-    const task = this.#context.tasks.create(name, request);
+  /** One more task of a launch, which nobody is yet. */
+  #dormant(launch: Launch, name = this.#uniqueName(launch.name)): Task {
+    const task = this.#context.tasks.create(name, launch.request);
     task.dormant = true;
+    launch.tasks.push(task);
     return task;
   }
 
@@ -183,10 +189,10 @@ export class Launches implements Starter {
     const launch = new Launch(name, request);
     launch.asker = asker;
     launch.wanted = true;
-    launch.tasks.push(this.#dormant(name, request));
+    const task = this.#dormant(launch, name);
     this.#launches.set(name, launch);
     this.#context.tasks.changed();
-    return launch.first;
+    return task;
   }
 
   /** A task of its own for every start: who waits for the one before learns of its end. */
@@ -195,9 +201,8 @@ export class Launches implements Starter {
     launch.request = request;
     launch.asker = asker;
     launch.wanted = true;
-    launch.withdrawn = false;
-    const task = this.#dormant(launch.name, request);
-    for (const old of launch.tasks.splice(0, launch.tasks.length, task)) this.#forgetTask(old);
+    for (const old of launch.tasks.splice(0)) this.#forgetTask(old);
+    const task = this.#dormant(launch, launch.name);
     this.#context.tasks.changed();
     return task;
   }
@@ -210,7 +215,7 @@ export class Launches implements Starter {
         code: 'BROKER_KILLED',
       });
     }
-    if (launch) return launch.askedFor && !launch.wanted ? undefined : launch;
+    if (launch) return launch.open ? launch : undefined;
     const { script, isProgram } = this.#context;
     if (script.state === 'loading') return undefined;
     // A task may ask for several of one program, by numbers, and several tasks for the same: ixl, ixl1, ixl-2.
@@ -230,25 +235,27 @@ export class Launches implements Starter {
     request: m.FetchRequest,
     signal: AbortSignal,
   ): Promise<m.ILaunchRecord> {
-    const { tasks, evaluate, runDir, taskGone } = this.#context;
+    const { tasks, evaluate, taskGone } = this.#context;
+    const recorded = launch.request;
+    const again = task.settled;
     launch.claimed.add(task);
     launch.wanted = false;
     try {
       const evaluated = launch.scales ? await evaluate(launch.first, task, signal) : [];
-      if (task.settled) task.renew();
+      if (again) task.renew();
+      else if (task.killed) throw new L4Error('EIPC_CANCELED', `Starting '${task.name}' was abandoned`);
       let result: TaskRecord | undefined;
-      const capabilities = [...launch.request.capabilities, ...evaluated].sort(byName);
-      await tasks.run(task, { ...launch.request, capabilities }, (record) => {
-        const instance = new Instance(runDir, { id: request.instance, host: request.host, pid: request.pid });
+      const capabilities = [...recorded.capabilities, ...evaluated].sort(byName);
+      await tasks.run(task, { ...recorded, capabilities }, (record) => {
         result = { ...record, parentPid: 0, launch: launch.name };
-        this.#store.save(instance, result);
-        this.#know(launch, task, instance);
-        return instance;
+        return this.#become(launch, task, result, request);
       });
+      // Who had asked for it has asked anew meanwhile, or has ended.
+      if (!launch.tasks.includes(task) || launch.orphaned) launch.instances.get(task)?.give(RESTART);
       return result ?? {};
     } catch (err) {
       void taskGone(task);
-      launch.wanted = launch.askedFor;
+      if (launch.askedFor && launch.tasks.includes(task) && !launch.orphaned) launch.wanted = true;
       throw err;
     } finally {
       launch.claimed.delete(task);
@@ -256,23 +263,30 @@ export class Launches implements Starter {
     }
   }
 
-  #know(launch: Launch | undefined, task: Task, instance: Instance): void {
+  /** The component is the task from now on. */
+  #become(launch: Launch, task: Task, record: TaskRecord, { instance: id, host, pid }: m.FetchRequest) {
+    const instance = new Instance(this.#context.runDir, { id, host, pid });
+    try {
+      this.#store.save(instance, record);
+    } catch (err) {
+      instance.leave();
+      throw err;
+    }
+    launch.instances.set(task, instance);
+    this.#know(task, instance);
+    return instance;
+  }
+
+  #know(task: Task, instance: Instance): void {
     this.#instances.set(instance.id, { instance, task });
-    launch?.instances.set(task, instance);
     void instance.ended.then(() => {
       this.#instances.delete(instance.id);
+      for (const { instances } of this.#launches.values())
+        if (instances.get(task) === instance) instances.delete(task);
       this.#store.remove(instance.id);
       // A component that was killed leaves its files: a page here, its packet buffers there.
       this.#sweeper.soon();
-      if (task.killed && launch && !launch.askedFor && !launch.scales) launch.withdrawn = true;
     });
-  }
-
-  #replica(launch: Launch): Task {
-    const { tasks } = this.#context;
-    const task = tasks.create(this.#uniqueName(launch.name), launch.request);
-    launch.tasks.push(task);
-    return task;
   }
 
   /** `curl`, `curl-2`, ...: neither another launch's nor another running task's. */

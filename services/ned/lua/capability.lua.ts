@@ -157,32 +157,26 @@ function ned.check_result(result, problem)
 end
 
 -- Asks the object once what it implements; waits until its server is there.
-local function interfaces(cap, s, method)
-  if not s.object_services then
-    local id = object_state[s.object]
-    local known = ned.services[id]
+local services = setmetatable({}, { __mode = "k" })
+local function interfaces(cap, object, method)
+  if not services[object] then
+    local known, problem = host("interfaces", object_state[object], ned.name_of(cap) or "", ned.where())
     if not known then
-      local problem
-      known, problem = host("interfaces", id, ned.name_of(cap) or "", ned.where())
-      if not known then
-        local where = ned.where()
-        error((where ~= "" and where .. ": " or "") .. string.format("Cannot call '%s' on capability %s as %s", method,
-          ned.describe(cap), problem.message), 0)
-      end
-      ned.services[id] = known
+      local where = ned.where()
+      error((where ~= "" and where .. ": " or "") .. string.format("Cannot call '%s' on capability %s as %s", method,
+        ned.describe(cap), problem.message), 0)
     end
-    s.object_services = known
+    services[object] = known
   end
-  return s.object_services
+  return services[object]
 end
-ned.services = {}
 
 Cap.__index = function(cap, key)
   if common[key] then return common[key] end
   local s = state[cap]
   if s.class and s.class.methods[key] then return s.class.methods[key] end
   if type(key) ~= "string" then return nil end
-  for _, service in ipairs(interfaces(cap, s, key)) do
+  for _, service in ipairs(interfaces(cap, s.object, key)) do
     local class = by_service[service]
     if class and class.methods[key] then return class.methods[key] end
   end
@@ -297,7 +291,4 @@ function ned.create_namespace(entries, factory, above)
   above[entries] = nil
   return namespace
 end
-
-ned.RIGHT_R = RIGHT.r
-ned.state_of = function(cap) return state[cap] end
 `;

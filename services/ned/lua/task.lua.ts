@@ -8,6 +8,8 @@ local methods = {}
 local ids = setmetatable({}, { __mode = "k" })
 -- By id: a function until it has run, then true as long as the script has the task object.
 local handlers = {}
+-- By id, as long as the script has them.
+local tasks = setmetatable({}, { __mode = "v" })
 
 local function check(task, method)
   local id = ids[task]
@@ -17,7 +19,7 @@ end
 
 function ned.new_task(id)
   local task = ned.new_userdata()
-  ids[task] = id
+  ids[task], tasks[id] = id, task
   return debug.setmetatable(task, Task)
 end
 
@@ -54,7 +56,7 @@ end
 function ned.run_exit_handler(id, code, again)
   local fn = handlers[id]
   if not fn or fn == true then return end
-  if not again then handlers[id] = true end
+  if not again then handlers[id] = tasks[id] and true or nil end
   local ok, message = xpcall(fn, ned.describe_error, code)
   if not ok then ned.report(message) end
 end

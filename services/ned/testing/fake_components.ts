@@ -10,7 +10,7 @@ import type { l4lab as m } from '../../../proto/gen/messages.js';
 import { Broker } from '../../../proto/gen/services.js';
 import { FakeLab } from './fake_lab.ts';
 
-const SECRET = 'a secret for tests only';
+export const SECRET = 'a secret for tests only';
 
 /** One component: what `l4lab component` is, without a process. */
 export class FakeComponent {

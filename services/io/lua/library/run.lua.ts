@@ -2,6 +2,7 @@
 export const RUN = `
 local host = lib.host
 local getinfo, sethook, traceback = debug.getinfo, debug.sethook, debug.traceback
+function debug.sethook() lib.fail("'sethook' is not available here: it is what limits the time of a script") end
 local EVERY = 100000 -- instructions between two looks at the clock
 
 -- Once the time is over the hook comes at every instruction, so that no pcall of the script survives it.
