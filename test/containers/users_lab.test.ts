@@ -9,7 +9,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { directoryPage } from '../../services/web/site.ts';
 import { startLab } from '../lab/index.ts';
-import { buildImage, dockerOk, IMAGE, whyNoContainers } from './docker.ts';
+import { buildImage, dockerOk, IMAGE, LIMIT, whyNoContainers } from './docker.ts';
 
 const SCRIPT = 'deploy/labs/curl/curl.cfg';
 
@@ -27,7 +27,7 @@ ld:start({ caps = { virtnet = vswitch:create(0, "name=web"), rom = L4.Env.rom },
 const reason = await whyNoContainers();
 if (reason) console.warn(`test/containers: skipped as ${reason}`);
 
-describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
+describe.skipIf(reason)('l4lab/testing', { timeout: LIMIT.test }, () => {
   let network: StartedNetwork;
   let web: StartedTestContainer;
 
@@ -41,11 +41,11 @@ describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
       .withNetworkAliases('web')
       .withWaitStrategy(Wait.forLogMessage(/listening/))
       .start();
-  }, 600_000);
+  }, LIMIT.build);
   afterAll(async () => {
     await web?.stop();
     await network?.stop();
-  });
+  }, LIMIT.wait);
 
   const documented = () => ({
     script: SCRIPT,
