@@ -7,7 +7,7 @@
  * answers its keep-alive probes, and the engine starts it again (restart: on-failure).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ComposeProject, hashOfFile } from './compose_project.ts';
 import { buildImage, dockerOk, LIMIT, skipReason } from './docker.ts';
 
@@ -50,6 +50,11 @@ describe.skipIf(reason)('a download of 64 MiB', { timeout: LIMIT.test }, () => {
     expect(await project?.down()).toEqual([]);
   }, LIMIT.wait);
 
+  // A download that failed its test is no business of the next one.
+  afterEach(async () => {
+    await dockerOk('stop', '--time', '3', await project.container('curl'));
+  }, LIMIT.wait);
+
   /** When each container was started last, by its service. */
   async function starts(): Promise<Record<string, string>> {
     const services = [...COMPONENTS, 'shm', 'web'];
@@ -69,10 +74,13 @@ describe.skipIf(reason)('a download of 64 MiB', { timeout: LIMIT.test }, () => {
       const since = new Date().toISOString();
       await project.hurry(false);
       await dockerOk('start', curl);
-      await progress.saw(/^quarter of/);
-      progress.close();
-      await happen(victim);
-      await project.hurry(true);
+      try {
+        await progress.saw(/^quarter of/);
+        await happen(victim);
+      } finally {
+        progress.close();
+        await project.hurry(true);
+      }
       await project.success(curl);
       expect(await dockerOk('logs', '--since', since, curl)).toContain(hash);
       const changed = Object.entries(await starts()).filter(([service, time]) => before[service] !== time);

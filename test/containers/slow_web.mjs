@@ -14,7 +14,7 @@ const FOR_EVER = 2 ** 31 - 1;
 
 let hurry = new AbortController();
 process.on('SIGUSR1', () => {
-  hurry = new AbortController();
+  if (hurry.signal.aborted) hurry = new AbortController();
 });
 process.on('SIGUSR2', () => hurry.abort());
 
