@@ -10,6 +10,7 @@ import { buildImage, dockerOk, IMAGE, LIMIT, ROOT, skipReason } from './docker.t
 
 const REPLICAS = 4;
 const PAGE = directoryPage('/debian/');
+const POLL = { timeout: LIMIT.wait, interval: 500 };
 /** The engine's own helper for leftovers cannot be had without a registry; `down` is a test of ours. */
 process.env.TESTCONTAINERS_RYUK_DISABLED ??= 'true';
 
@@ -56,6 +57,14 @@ describe.skipIf(reason)('docker compose', { timeout: LIMIT.test }, () => {
       const networks = service === 'machine' || service === 'web' ? `${project.name}_default` : 'none';
       expect([service, HostConfig.NetworkMode]).toEqual([service, networks]);
     }
+  });
+
+  it('a component that hangs is unhealthy as long as it does', async () => {
+    const io = await project.container('io');
+    await dockerOk('kill', '--signal', 'STOP', io);
+    await expect.poll(() => project.states('io'), POLL).toEqual(['running unhealthy']);
+    await dockerOk('kill', '--signal', 'CONT', io);
+    await expect.poll(() => project.states('io'), POLL).toEqual(['running healthy']);
   });
 
   it('plain down leaves no container, volume or network', async () => {

@@ -147,10 +147,20 @@ describe.skipIf(reason)('64 MiB of shared memory, full', { timeout: LIMIT.test }
     expect(await project.down()).toEqual([]);
   }, LIMIT.wait);
 
+  /** Names of the switch's ports. */
+  async function ports(): Promise<string[]> {
+    const ned = await project.container('ned');
+    const stats = await dockerOk('exec', ned, 'l4lab', 'stats', '--json', '--interval', '0');
+    const { switches } = JSON.parse(stats) as { switches: { ports: { name: string }[] }[] };
+    return switches.flatMap(({ ports }) => ports.map(({ name }) => name));
+  }
+
   it('a new port is refused with a sentence; those that are there go on, and space heals it', async () => {
     await project.ok('up', '--detach');
     const [shm, curl] = [await project.container('shm'), await project.container('curl')];
     expect(await project.success(curl)).toContain('</html>');
+    // What its port had would be room for the next one.
+    await expect.poll(ports, { timeout: LIMIT.wait, interval: 500 }).toEqual(['ixl-e1000']);
     await docker('exec', shm, 'sh', '-c', 'cat /dev/zero > /dev/shm/filler');
     const refused = await project.try('run', '--rm', '-T', '--no-deps', 'curl');
     expect(refused.status).not.toBe(0);

@@ -33,11 +33,19 @@ async function* slowly(size) {
   }
 }
 
+/** As every component does, for the health check. */
+function serving() {
+  writeFileSync(process.env.L4LAB_HEALTH_FILE, 'ready\n');
+}
+
 createServer((request, response) => {
   const size = Number(/^\/bytes\/(\d+)$/.exec(request.url)?.[1] ?? 0);
   response.setHeader('Content-Length', size);
   Readable.from(slowly(size))
     .on('error', () => {})
     .pipe(response);
-}).listen(port, '0.0.0.0', () => writeFileSync(process.env.L4LAB_HEALTH_FILE, 'ready\n'));
+}).listen(port, '0.0.0.0', () => {
+  serving();
+  setInterval(serving, 2000);
+});
 for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => process.exit(0));
