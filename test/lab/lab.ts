@@ -126,7 +126,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     .withExtraHosts([{ host: 'host.docker.internal', ipAddress: 'host-gateway' }])
     .withLogConsumer((stream) => records.follow(stream))
     .withWaitStrategy(AT_ONCE);
-  if (options.network) container.withNetwork(options.network);
+  if (options.network) container.withNetworkMode(options.network.getName());
   const ports = (options.expose ?? []).map((_, n) => portOf(n));
   if (ports.length > 0) container.withExposedPorts(...ports);
   try {

@@ -28,8 +28,11 @@ export interface LabOptions {
   readonly ready?: string | RegExp;
   /** Most that `startLab` waits, in milliseconds; default 60,000. */
   readonly timeoutMs?: number;
-  /** Docker network on which other containers of the test are found by name. */
-  readonly network?: StartedNetwork;
+  /**
+   * Docker network on which other containers of the test are found by name. Any that has a name will do: the test's
+   * testcontainers need not be ours.
+   */
+  readonly network?: Pick<StartedNetwork, 'getName'>;
   /** Default: the environment's L4LAB_IMAGE, or `l4lab`. */
   readonly image?: string;
   /** Further options of `l4lab run`. */
