@@ -49,12 +49,13 @@ x-component: &component
   ipc: "service:shm"
   network_mode: none
 
-# Asked every second until it is ready; from then on an answer takes half a minute (deploy/docker/health.sh).
+# Asked every second until it is ready; from then on an answer takes half a minute (deploy/docker/health.sh). What
+# heals by itself, as when another container is started again, is not unhealthy: compose would refuse to wait for it.
 x-health: &health
   test: ["CMD", "l4lab-health"]
   interval: 1s
   timeout: 60s
-  retries: 3
+  retries: 20
   start_period: 120s
 `;
 
