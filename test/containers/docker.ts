@@ -13,8 +13,8 @@ export const IMAGE = process.env.L4LAB_TEST_IMAGE ?? 'l4lab:test';
 export const BASE = 'node:22-bookworm-slim';
 
 /**
- * Ends what hangs, in milliseconds. Nothing is slow enough to come near: on two cores with forty others that want
- * them the slowest test takes a minute.
+ * Ends what hangs, in milliseconds; nothing is slow enough to come near. On two cores with forty others that want
+ * them the slowest test takes two minutes.
  */
 export const LIMIT = { wait: 240_000, test: 300_000, build: 1_200_000 } as const;
 
