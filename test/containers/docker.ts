@@ -1,6 +1,6 @@
 /** Docker for the tests: is there an engine, the image, one test's containers and what is left of them. */
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,8 +8,12 @@ import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ENGINE = fileURLToPath(new URL('./engine.mjs', import.meta.url));
-/** The image under test. It stays after the tests, as its layers make the next build quick. */
-export const IMAGE = process.env.L4LAB_TEST_IMAGE ?? 'l4lab:test';
+/**
+ * The image under test. It stays after the tests, as its layers make the next build quick. Each checkout has its own:
+ * compose makes containers again whose image has changed.
+ */
+export const IMAGE =
+  process.env.L4LAB_TEST_IMAGE ?? `l4lab:test-${createHash('sha256').update(ROOT).digest('hex').slice(0, 8)}`;
 export const BASE = 'node:22-bookworm-slim';
 
 /**
