@@ -4,7 +4,8 @@
 # The component keeps one line in $L4LAB_HEALTH_FILE, `ready` or what is wrong, and touches the file every two
 # seconds (services/common/task/health.ts). The first check that finds it ready says so at once. Later ones
 # stay for half a minute, and end at once when that changes: a container whose health is asked for every second
-# until it is ready costs nothing afterwards. Only words of the shell, and sleep.
+# until it is ready costs nothing afterwards. One that has left a question open is not ready before it has
+# answered that one. Only words of the shell, and sleep.
 file=${L4LAB_HEALTH_FILE:?}
 told=$file.told
 asked=$file.asked
@@ -18,6 +19,7 @@ fail() {
 look() {
     if ! read -r line 2>/dev/null <"$file"; then fail 'no component runs here'; fi
     [ "$line" = ready ] || fail "$line"
+    [ ! -e "$asked" ] || [ "$file" -nt "$asked" ] || fail 'it has not answered for 5 s'
 }
 
 look
@@ -27,7 +29,6 @@ if [ "$before" = yes ]; then
         echo >"$asked"
         sleep 5
         look
-        [ "$file" -nt "$asked" ] || fail 'it has not answered for 5 s'
     done
 fi
 echo yes >"$told"

@@ -2,25 +2,26 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DockerComposeEnvironment, type StartedDockerComposeEnvironment, Wait } from 'testcontainers';
+import { DockerComposeEnvironment, type StartedDockerComposeEnvironment } from 'testcontainers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { directoryPage } from '../../services/web/site.ts';
 import { ComposeProject } from './compose_project.ts';
-import { buildImage, dockerOk, IMAGE, ROOT, skipReason } from './docker.ts';
+import { buildImage, dockerOk, IMAGE, LIMIT, ROOT, skipReason } from './docker.ts';
 
 const REPLICAS = 4;
 const PAGE = directoryPage('/debian/');
+const POLL = { timeout: LIMIT.wait, interval: 500 };
 /** The engine's own helper for leftovers cannot be had without a registry; `down` is a test of ours. */
 process.env.TESTCONTAINERS_RYUK_DISABLED ??= 'true';
 
 const reason = await skipReason();
 
-describe.skipIf(reason)('docker compose', { timeout: 120_000 }, () => {
+describe.skipIf(reason)('docker compose', { timeout: LIMIT.test }, () => {
   const project = ComposeProject.committed();
-  beforeAll(() => buildImage(), 600_000);
+  beforeAll(() => buildImage(), LIMIT.build);
   afterAll(async () => {
     await project.down();
-  }, 60_000);
+  }, LIMIT.wait);
 
   it('up shows the page in the logs of curl; each server is healthy by then', async () => {
     await project.ok('up', '--detach');
@@ -58,6 +59,14 @@ describe.skipIf(reason)('docker compose', { timeout: 120_000 }, () => {
     }
   });
 
+  it('a component that hangs is unhealthy as long as it does', async () => {
+    const io = await project.container('io');
+    await dockerOk('kill', '--signal', 'STOP', io);
+    await expect.poll(() => project.states('io'), POLL).toEqual(['running unhealthy']);
+    await dockerOk('kill', '--signal', 'CONT', io);
+    await expect.poll(() => project.states('io'), POLL).toEqual(['running healthy']);
+  });
+
   it('plain down leaves no container, volume or network', async () => {
     expect(await project.down()).toEqual([]);
   });
@@ -72,15 +81,15 @@ describe.skipIf(reason)('docker compose', { timeout: 120_000 }, () => {
   });
 });
 
-describe.skipIf(reason)('a script that waits for what it starts', { timeout: 120_000 }, () => {
+describe.skipIf(reason)('a script that waits for what it starts', { timeout: LIMIT.test }, () => {
   let project: ComposeProject;
   beforeAll(async () => {
     await buildImage();
     project = await ComposeProject.ofScript('deploy/labs/curl/curl.cfg');
-  }, 600_000);
+  }, LIMIT.build);
   afterAll(async () => {
     expect(await project?.down()).toEqual([]);
-  }, 60_000);
+  }, LIMIT.wait);
 
   it('comes up all the same: the documented one, unchanged, whose curl can be started again', async () => {
     await project.ok('up', '--detach');
@@ -103,12 +112,12 @@ async function printed(container: string): Promise<string> {
   return dockerOk('logs', container);
 }
 
-describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () => {
+describe.skipIf(reason)('two projects side by side', { timeout: LIMIT.test }, () => {
   const labs = new Map<string, StartedDockerComposeEnvironment>();
-  beforeAll(() => buildImage(), 600_000);
+  beforeAll(() => buildImage(), LIMIT.build);
   afterAll(async () => {
     for (const lab of labs.values()) await lab.down({ removeVolumes: false });
-  }, 60_000);
+  }, LIMIT.wait);
 
   it('both show the page, and the end of one leaves the other alone', async () => {
     const projects = [0, 1].map(() => `l4lab-test-${randomBytes(4).toString('hex')}`);
@@ -116,11 +125,11 @@ describe.skipIf(reason)('two projects side by side', { timeout: 120_000 }, () =>
       new DockerComposeEnvironment(ROOT, 'docker-compose.yml')
         .withProjectName(project)
         .withEnvironment({ L4LAB_IMAGE: IMAGE, COMPOSE_PROFILES: 'demo' })
-        .withWaitStrategy('curl-1', Wait.forOneShotStartup())
         .up()
-        // At once: one of them must not stay because the other one failed.
         .then((lab) => labs.set(project, lab));
-    await Promise.all(projects.map(start));
+    // Both to their end: one of them must not come up when the tests are over as the other one failed.
+    const starts = await Promise.allSettled(projects.map(start));
+    expect(starts.filter(({ status }) => status === 'rejected')).toEqual([]);
     const [, second] = (await Promise.all(projects.map(curlOf))) as [string, string];
     for (const project of projects) expect(await printed(await curlOf(project))).toContain(PAGE.trim());
     const [first] = projects as [string, string];

@@ -2,16 +2,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileBlocks } from '../../services/web/site.ts';
-import { docker, dockerOk, type Ended, IMAGE, ROOT, run } from './docker.ts';
-
-const LIMIT_MS = 90_000;
-/** A receiver whose peer is gone without a word waits for ever; a download that takes longer is begun anew. */
-const MAX_TIME_S = 15;
+import { docker, dockerOk, type Ended, IMAGE, LIMIT, ROOT, run } from './docker.ts';
 
 /** Hash of what the web servers have at /bytes/SIZE. */
 export function hashOfFile(size: number): string {
@@ -20,8 +16,11 @@ export function hashOfFile(size: number): string {
   return hash.digest('hex');
 }
 
-/** The documented script whose curls download a file and leave it in /tmp. */
-function downloadScript(size: number, maxTimeS: number): string {
+/**
+ * The documented script whose curls download a file and leave it in /tmp. A receiver whose peer is gone without a word
+ * asks for it; one whose peer is slow goes on, however slow.
+ */
+function downloadScript(size: number): string {
   return `local L4 = require("L4");
 local ld = L4.default_loader;
 local vbus = ld:new_channel();
@@ -29,14 +28,17 @@ ld:start({ caps = { sigma0 = L4.Env.sigma0; icu = L4.Env.icu; iommu = L4.Env.iom
 local vswitch = ld:new_channel();
 ld:start({ caps = { vbus = vbus, svr = vswitch:svr(); }, }, "rom/l4vio_switch");
 ld:start({ caps = { virtnet = function() return vswitch:create(0) end, etc = L4.Env.rom } },
-  "rom/curl -sS -m ${maxTimeS} -o /tmp/file http://mirror/bytes/${size}", { IFCONFIG_IP4_vn0 = "dhcp" });
+  "rom/curl -sS --connect-timeout 20 --keepalive-time 2 --keepalive-cnt 4 -o /tmp/file http://mirror/bytes/${size}", { IFCONFIG_IP4_vn0 = "dhcp" });
 `;
 }
 
-/** A curl that fails is started again by the engine, as users would have it; the hash is printed in the end. */
-function overrides(rate: number): object {
+/**
+ * A curl that fails is started again by the engine, as users would have it; the hash is printed in the end.
+ * `web` is the path of the web server.
+ */
+function overrides(rate: number, web: string): object {
   const shell =
-    'trap "kill $$child" TERM; l4lab component curl & child=$$!; wait $$child && sha256sum /tmp/file';
+    "trap 'kill $$child; wait $$child' TERM; l4lab component curl & child=$$!; wait $$child && sha256sum /tmp/file";
   return {
     services: {
       curl: {
@@ -48,7 +50,7 @@ function overrides(rate: number): object {
       web: {
         entrypoint: ['node', '/slow_web.mjs', '80', `${rate}`],
         command: [],
-        volumes: [`${join(ROOT, 'test/containers/slow_web.mjs')}:/slow_web.mjs:ro`],
+        volumes: [`${web}:/slow_web.mjs:ro`],
       },
     },
   };
@@ -94,15 +96,19 @@ export class ComposeProject {
     );
   }
 
-  /** Curls that download `size` bytes each at `rate` bytes a second. */
-  static async downloads(size: number, rate: number, maxTimeS = MAX_TIME_S): Promise<ComposeProject> {
+  /** Curls that download `size` bytes each at `rate` bytes a second, and not to the end before the web server may hurry. */
+  static async downloads(size: number, rate: number): Promise<ComposeProject> {
     const dir = mkdtempSync(join(tmpdir(), 'l4lab-test-'));
-    chmodSync(dir, 0o755);
+    const web = join(dir, 'slow_web.mjs');
+    cpSync(join(import.meta.dirname, 'slow_web.mjs'), web);
     for (const name of ['ixl.vbus', 'resolv.conf'])
       cpSync(join(ROOT, 'deploy/labs/curl', name), join(dir, name));
-    writeFileSync(join(dir, 'net.cfg'), downloadScript(size, maxTimeS));
+    writeFileSync(join(dir, 'net.cfg'), downloadScript(size));
+    // Read by another user, whatever the umask is.
+    for (const name of readdirSync(dir)) chmodSync(join(dir, name), 0o644);
+    chmodSync(dir, 0o755);
     const file = await generate(dir, ['--web', 'mirror', 'net.cfg'], join(dir, 'docker-compose.yml'));
-    writeFileSync(join(dir, 'override.yml'), JSON.stringify(overrides(rate)));
+    writeFileSync(join(dir, 'override.yml'), JSON.stringify(overrides(rate, web)));
     return new ComposeProject(dir, [file, join(dir, 'override.yml')], {});
   }
 
@@ -173,6 +179,11 @@ export class ComposeProject {
     }
   }
 
+  /** The web server of `downloads` keeps to its rate, from now on or no longer. */
+  async hurry(yes: boolean): Promise<void> {
+    await dockerOk('kill', '--signal', yes ? 'USR2' : 'USR1', await this.container('web'));
+  }
+
   /** Follows what a container prints from now on. */
   follow(container: string): DockerLines {
     return new DockerLines(['logs', '--follow', '--since', `${Date.now() / 1000}`, container]);
@@ -219,7 +230,7 @@ export class DockerLines {
       return await new Promise<string>((resolve, reject) => {
         const fail = (why: string) =>
           reject(new Error(`No line matches ${pattern} ${why}:\n${this.#lines.join('\n')}`));
-        timer = setTimeout(() => fail(`after ${LIMIT_MS / 1000} s`), LIMIT_MS);
+        timer = setTimeout(() => fail(`after ${LIMIT.wait / 1000} s`), LIMIT.wait);
         this.#look = () => {
           const found = this.#lines.find((line) => pattern.test(line));
           if (found !== undefined) resolve(found);

@@ -1,14 +1,26 @@
 /** Docker for the tests: is there an engine, the image, one test's containers and what is left of them. */
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ENGINE = fileURLToPath(new URL('./engine.mjs', import.meta.url));
-/** The image under test. It stays after the tests, as its layers make the next build quick. */
-export const IMAGE = process.env.L4LAB_TEST_IMAGE ?? 'l4lab:test';
+/**
+ * The image under test. It stays after the tests, as its layers make the next build quick. Each checkout has its own:
+ * compose makes containers again whose image has changed.
+ */
+export const IMAGE =
+  process.env.L4LAB_TEST_IMAGE ?? `l4lab:test-${createHash('sha256').update(ROOT).digest('hex').slice(0, 8)}`;
 export const BASE = 'node:22-bookworm-slim';
+
+/**
+ * Ends what hangs, in milliseconds; nothing is slow enough to come near. On two cores with forty others that want
+ * them the slowest test takes two minutes.
+ */
+export const LIMIT = { wait: 240_000, test: 300_000, build: 1_200_000 } as const;
 
 /** What every component gets: no root, no capability, no new privilege, nothing to write but a tmpfs. */
 export const CONFINED = [
@@ -92,11 +104,15 @@ export async function skipReason(): Promise<string | undefined> {
   return reason;
 }
 
-/** Builds the image; layers that are there already are reused. */
+/**
+ * Builds the image; layers that are there already are reused. One test file builds at a time: two of them would
+ * make two images of nothing, and the later one would change under the tests of the other file.
+ */
 export async function buildImage(): Promise<void> {
-  const base = await run(process.execPath, [ENGINE, 'base']);
-  if (base.status !== 0) throw new Error(base.stderr);
-  await dockerOk('build', '--quiet', '--tag', IMAGE, '--file', 'deploy/docker/Dockerfile', '.');
+  const build = '"$0" "$1" base && exec docker build --quiet --tag "$2" --file deploy/docker/Dockerfile .';
+  const lock = join(tmpdir(), `l4lab-test-${process.getuid?.()}.lock`);
+  const { status, stderr } = await run('flock', [lock, 'sh', '-c', build, process.execPath, ENGINE, IMAGE]);
+  if (status !== 0) throw new Error(`Cannot build the image ${IMAGE} (${status}):\n${stderr}`);
 }
 
 /** One test file's containers: all carry a label, so that leftovers are found and removed. */
@@ -113,18 +129,18 @@ export class Containers {
     return dockerOk('run', '--detach', '--label', this.label, ...options, IMAGE, ...command);
   }
 
-  /** Stops a container (SIGTERM, SIGKILL nine seconds later) and removes it; returns its exit status. */
+  /** Stops a container by SIGTERM and removes it; returns its exit status, 137 if it had to be killed. */
   async stop(container: string): Promise<number> {
-    await dockerOk('stop', '--time', '9', container);
+    await dockerOk('stop', '--time', `${LIMIT.wait / 1000}`, container);
     const status = Number(await dockerOk('inspect', '--format', '{{.State.ExitCode}}', container));
     await dockerOk('rm', container);
     return status;
   }
 
-  /** Resolves when the container has printed the text; rejects when it ends, or 30 seconds pass, without. */
+  /** Resolves when the container has printed the text; rejects when it ends without. */
   async saw(container: string, text: string): Promise<void> {
     const logs = spawn('docker', ['logs', '--follow', container], { stdio: ['ignore', 'pipe', 'pipe'] });
-    const timer = setTimeout(() => logs.kill(), 30_000);
+    const timer = setTimeout(() => logs.kill(), LIMIT.wait);
     const closed = once(logs, 'close');
     let printed = '';
     try {

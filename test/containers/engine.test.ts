@@ -1,6 +1,7 @@
 /** engine.mjs and the tests' own look for an engine, with engines that are missing, too old, or closed to us. */
-import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -49,6 +50,21 @@ describe('engine.mjs', () => {
     expect(stderr).toContain(message);
     expect(stderr.trim().split('\n')).toHaveLength(1);
     expect(status).toBe(1);
+  });
+
+  it('stop ends the engine that was started from here, also when nobody asks for its status', async () => {
+    const dockerd = join(dir, 'dockerd');
+    symlinkSync(process.execPath, dockerd);
+    const daemon = spawn(dockerd, ['--eval', 'console.log(1); setInterval(() => {}, 1e6)']);
+    const exit = once(daemon, 'exit');
+    await once(daemon.stdout, 'data');
+    mkdirSync(join(dir, 'state'));
+    writeFileSync(join(dir, 'state', 'dockerd.pid'), `${daemon.pid}`);
+    // It is our child, and we ask when this call is over.
+    const { status, stderr } = engine('stop');
+    expect([status, stderr]).toEqual([0, 'engine: stopped\n']);
+    expect(await exit).toEqual([null, 'SIGTERM']);
+    expect(engine('stop').stderr).toMatch(/nothing to stop/);
   });
 
   it('refuses an unknown command and names the known ones', () => {

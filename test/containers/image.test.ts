@@ -1,7 +1,7 @@
 /** The container image: what is in it, and the documented example inside one confined container. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { directoryPage } from '../../services/web/site.ts';
-import { BASE, buildImage, CONFINED, Containers, dockerOk, IMAGE, whyNoContainers } from './docker.ts';
+import { BASE, buildImage, CONFINED, Containers, dockerOk, IMAGE, LIMIT, whyNoContainers } from './docker.ts';
 
 /** What the image may add to its base: 13 MB today, of which the libraries of Debian are 5. */
 const LARGEST_ADDITION = 16e6;
@@ -19,7 +19,7 @@ const EXAMPLE = [
 const reason = await whyNoContainers();
 if (reason) console.warn(`test/containers: skipped as ${reason}`);
 
-describe.skipIf(reason)('container image', { timeout: 60_000 }, () => {
+describe.skipIf(reason)('container image', { timeout: LIMIT.test }, () => {
   const containers = new Containers();
   let web: string;
 
@@ -30,8 +30,8 @@ describe.skipIf(reason)('container image', { timeout: 60_000 }, () => {
       ['dist/services/web/main.js', `${WEB_PORT}`],
     );
     await containers.saw(web, 'listening');
-  }, 600_000);
-  afterAll(() => containers.close());
+  }, LIMIT.build);
+  afterAll(() => containers.close(), LIMIT.wait);
 
   /** Options of a container whose loopback is the web server's: still without any network. */
   function besideWeb(): string[] {
@@ -83,10 +83,9 @@ describe.skipIf(reason)('container image', { timeout: 60_000 }, () => {
     expect(status).toBe(0);
   });
 
-  it('docker stop ends the lab at once, with the status of SIGTERM', async () => {
+  it('docker stop ends the lab in order, with the status of SIGTERM', async () => {
     const lab = await containers.start([...besideWeb(), '--tmpfs', '/run/l4lab'], EXAMPLE);
     await containers.saw(lab, '</html>');
-    // 137 would be that of SIGKILL, nine seconds later.
     expect(await containers.stop(lab)).toBe(143);
   });
 

@@ -1,15 +1,15 @@
 /** Containers that cannot work: each says in one sentence why, and what to do. Nothing else is harmed. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ComposeProject } from './compose_project.ts';
-import { buildImage, CONFINED, Containers, docker, dockerOk, skipReason } from './docker.ts';
+import { buildImage, CONFINED, Containers, docker, dockerOk, LIMIT, skipReason } from './docker.ts';
 
 const SECRET = 'ab'.repeat(16);
 const reason = await skipReason();
 
-describe.skipIf(reason)('a component that the broker refuses', { timeout: 60_000 }, () => {
+describe.skipIf(reason)('a component that the broker refuses', { timeout: LIMIT.test }, () => {
   const containers = new Containers();
   let broker: string;
   let scratch: string;
@@ -22,11 +22,11 @@ describe.skipIf(reason)('a component that the broker refuses', { timeout: 60_000
       ['broker', 'deploy/labs/compose/compose.cfg'],
     );
     await containers.saw(broker, 'Hi World');
-  }, 600_000);
+  }, LIMIT.build);
   afterAll(async () => {
     await containers.close();
     rmSync(scratch, { recursive: true, force: true });
-  });
+  }, LIMIT.wait);
 
   const BASE = ['--env', 'L4LAB_RUN_BASE=/dev/shm/l4lab'];
   const component = (options: readonly string[], ...command: string[]) =>
@@ -70,7 +70,8 @@ describe.skipIf(reason)('a component that the broker refuses', { timeout: 60_000
 
   it('of another version', async () => {
     const path = join(scratch, 'version.js');
-    writeFileSync(path, "export const VERSION = '9.8.7';\n", { mode: 0o644 });
+    writeFileSync(path, "export const VERSION = '9.8.7';\n");
+    chmodSync(path, 0o644);
     const options = [
       '--env',
       `L4LAB_SECRET=${SECRET}`,
@@ -98,10 +99,10 @@ describe.skipIf(reason)('a component that the broker refuses', { timeout: 60_000
   });
 });
 
-describe.skipIf(reason)('a container without room', { timeout: 60_000 }, () => {
+describe.skipIf(reason)('a container without room', { timeout: LIMIT.test }, () => {
   const containers = new Containers();
-  beforeAll(() => buildImage(), 600_000);
-  afterAll(() => containers.close());
+  beforeAll(() => buildImage(), LIMIT.build);
+  afterAll(() => containers.close(), LIMIT.wait);
 
   it.each([
     ['run', 'deploy/labs/curl/curl.cfg'],
@@ -129,7 +130,7 @@ describe.skipIf(reason)('a container without room', { timeout: 60_000 }, () => {
     const web = 'node dist/services/web/main.js 8080';
     const { stderr, status } = await containers.run(
       [...CONFINED, '--entrypoint', 'sh'],
-      ['-c', `${web} >/tmp/../dev/shm/out & until [ -s /dev/shm/out ]; do sleep 0.1; done; ${web}`],
+      ['-c', `${web} >/dev/shm/out & until [ -s /dev/shm/out ]; do sleep 0.1; done; ${web}`],
     );
     expect(stderr).toMatch(
       /^web: Cannot listen on 127\.0\.0\.1:8080 as .*EADDRINUSE.*; another program has that port/,
@@ -139,17 +140,27 @@ describe.skipIf(reason)('a container without room', { timeout: 60_000 }, () => {
   });
 });
 
-describe.skipIf(reason)('64 MiB of shared memory, full', { timeout: 120_000 }, () => {
+describe.skipIf(reason)('64 MiB of shared memory, full', { timeout: LIMIT.test }, () => {
   const project = ComposeProject.committed({ L4LAB_SHM_SIZE: '64m' });
-  beforeAll(() => buildImage(), 600_000);
+  beforeAll(() => buildImage(), LIMIT.build);
   afterAll(async () => {
     expect(await project.down()).toEqual([]);
-  }, 60_000);
+  }, LIMIT.wait);
+
+  /** Names of the switch's ports. */
+  async function ports(): Promise<string[]> {
+    const ned = await project.container('ned');
+    const stats = await dockerOk('exec', ned, 'l4lab', 'stats', '--json', '--interval', '0');
+    const { switches } = JSON.parse(stats) as { switches: { ports: { name: string }[] }[] };
+    return switches.flatMap(({ ports }) => ports.map(({ name }) => name));
+  }
 
   it('a new port is refused with a sentence; those that are there go on, and space heals it', async () => {
     await project.ok('up', '--detach');
     const [shm, curl] = [await project.container('shm'), await project.container('curl')];
     expect(await project.success(curl)).toContain('</html>');
+    // What its port had would be room for the next one.
+    await expect.poll(ports, { timeout: LIMIT.wait, interval: 500 }).toEqual(['ixl-e1000']);
     await docker('exec', shm, 'sh', '-c', 'cat /dev/zero > /dev/shm/filler');
     const refused = await project.try('run', '--rm', '-T', '--no-deps', 'curl');
     expect(refused.status).not.toBe(0);

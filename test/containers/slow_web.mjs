@@ -1,5 +1,6 @@
-// A web server for tests in the image: /bytes/SIZE as l4lab's own, at RATE bytes a second, so that there is time
-// to break something; from SIGUSR2 on as fast as it can. Prints a line when a download has passed a quarter of its size.
+// A web server for tests in the image: /bytes/SIZE as l4lab's own, the first quarter as fast as it can, then at RATE
+// bytes a second, so that there is time to break something; the last quarter is kept back. Prints a line when a
+// download has passed the first. From SIGUSR2 on, and until SIGUSR1, everything goes as fast as it can.
 //
 //     node slow_web.mjs PORT RATE
 import { writeFileSync } from 'node:fs';
@@ -9,21 +10,32 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileBlocks } from '/opt/l4lab/dist/services/web/site.js';
 
 const [port, rate] = process.argv.slice(2).map(Number);
+const FOR_EVER = 2 ** 31 - 1;
 
-const hurry = new AbortController();
+let hurry = new AbortController();
+process.on('SIGUSR1', () => {
+  if (hurry.signal.aborted) hurry = new AbortController();
+});
 process.on('SIGUSR2', () => hurry.abort());
 
 async function* slowly(size) {
-  const start = performance.now();
+  let start;
   let sent = 0;
   for (const block of fileBlocks(size)) {
     yield block;
-    const quarter = sent < size / 4;
     sent += block.length;
-    if (quarter && sent >= size / 4) console.log(`quarter of ${size}`);
-    const early = start + (sent / rate) * 1000 - performance.now();
-    if (early > 5 && !hurry.signal.aborted) await sleep(early, undefined, hurry).catch(() => {});
+    if (sent < size / 4) continue;
+    if (start === undefined) console.log(`quarter of ${size}`);
+    start ??= performance.now();
+    const kept = sent >= (size / 4) * 3;
+    const early = kept ? FOR_EVER : start + ((sent - size / 4) / rate) * 1000 - performance.now();
+    if (early > 5) await sleep(early, undefined, hurry).catch(() => {});
   }
+}
+
+/** As every component does, for the health check. */
+function serving() {
+  writeFileSync(process.env.L4LAB_HEALTH_FILE, 'ready\n');
 }
 
 createServer((request, response) => {
@@ -32,5 +44,8 @@ createServer((request, response) => {
   Readable.from(slowly(size))
     .on('error', () => {})
     .pipe(response);
-}).listen(port, '0.0.0.0', () => writeFileSync(process.env.L4LAB_HEALTH_FILE, 'ready\n'));
+}).listen(port, '0.0.0.0', () => {
+  serving();
+  setInterval(serving, 2000);
+});
 for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => process.exit(0));

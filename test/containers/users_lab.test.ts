@@ -9,7 +9,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { directoryPage } from '../../services/web/site.ts';
 import { startLab } from '../lab/index.ts';
-import { buildImage, dockerOk, IMAGE, whyNoContainers } from './docker.ts';
+import { buildImage, dockerOk, IMAGE, LIMIT, whyNoContainers } from './docker.ts';
 
 const SCRIPT = 'deploy/labs/curl/curl.cfg';
 
@@ -27,7 +27,7 @@ ld:start({ caps = { virtnet = vswitch:create(0, "name=web"), rom = L4.Env.rom },
 const reason = await whyNoContainers();
 if (reason) console.warn(`test/containers: skipped as ${reason}`);
 
-describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
+describe.skipIf(reason)('l4lab/testing', { timeout: LIMIT.test }, () => {
   let network: StartedNetwork;
   let web: StartedTestContainer;
 
@@ -41,11 +41,11 @@ describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
       .withNetworkAliases('web')
       .withWaitStrategy(Wait.forLogMessage(/listening/))
       .start();
-  }, 600_000);
+  }, LIMIT.build);
   afterAll(async () => {
     await web?.stop();
     await network?.stop();
-  });
+  }, LIMIT.wait);
 
   const documented = () => ({
     script: SCRIPT,
@@ -53,13 +53,14 @@ describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
     network,
     hosts: { 'ftp.de.debian.org': '10.0.2.100' },
     forwards: { '10.0.2.100:80': 'web:8080' },
+    timeoutMs: LIMIT.wait,
   });
 
   it('runs the documented script against a container of the test and records its wire', async () => {
     const lab = await startLab({ ...documented(), record: true });
     const id = lab.container.getId();
     try {
-      expect(await lab.ended('curl')).toEqual({ status: 0 });
+      expect(await lab.ended('curl', { timeoutMs: LIMIT.wait })).toEqual({ status: 0 });
       expect(lab.output('curl')).toContain(directoryPage('/debian/').trimEnd());
       expect(await lab.tasks()).toContainEqual(expect.objectContaining({ name: 'ixl', state: 'running' }));
     } finally {
@@ -79,12 +80,13 @@ describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
       files: { 'curl.cfg': SERVER_SCRIPT, 'hello.txt': 'hello from the lab\n' },
       expose: ['10.0.2.15:80'],
       ready: /^Serving \S+ at http/,
+      timeoutMs: LIMIT.wait,
     });
     try {
       const { host, port } = lab.address('10.0.2.15:80');
       const response = await fetch(`http://${host}:${port}/hello.txt`);
       expect([response.status, await response.text()]).toEqual([200, 'hello from the lab\n']);
-      await lab.printed('"GET /hello.txt HTTP/1.1" 200 19', { task: 'web' });
+      await lab.printed('"GET /hello.txt HTTP/1.1" 200 19', { task: 'web', timeoutMs: LIMIT.wait });
       const [nic, web] = await lab.ports();
       expect(nic).toMatchObject({ switch: 'l4vio_switch', name: 'ixl-e1000', kind: 'nic', address: null });
       expect(web).toMatchObject({ name: 'web', kind: 'port', vlan: 'native', address: '10.0.2.15' });
@@ -94,13 +96,29 @@ describe.skipIf(reason)('l4lab/testing', { timeout: 60_000 }, () => {
     }
   });
 
-  it('says what the lab printed when the script is wrong', async () => {
-    const starting = startLab({
-      ...documented(),
-      files: { 'curl.cfg': 'local x = nil;\nx.y = 1;\n' },
-      ready: 'never printed',
-    });
-    await expect(starting).rejects.toThrow(/curl\.cfg:2: attempt to index a nil value/);
+  it.each([
+    ['', {}],
+    [', whose port the engine has already taken back', { expose: ['10.0.2.15:80'] }],
+  ])('says what the lab printed when the script is wrong%s', async (_, options) => {
+    const network = await new Network().start();
+    try {
+      const files = { 'curl.cfg': 'local x = nil;\nx.y = 1;\n' };
+      const starting = startLab({
+        script: SCRIPT,
+        image: IMAGE,
+        network,
+        files,
+        ready: 'never',
+        timeoutMs: LIMIT.wait,
+        ...options,
+      });
+      await expect(starting).rejects.toThrow(
+        /^Cannot start a lab: it has ended with status 1\n(?:.*\n)*.*curl\.cfg:2: attempt to index a nil value/,
+      );
+    } finally {
+      // Refused as long as a container is there.
+      await network.stop();
+    }
   });
 
   it('says what is missing: an image, a script, a forward', async () => {

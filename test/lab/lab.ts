@@ -7,24 +7,34 @@
  * One container runs `l4lab run` with the script, without any privilege. README.md beside this file.
  */
 import { writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type ContainerRuntimeClient,
   GenericContainer,
   getContainerRuntimeClient,
   ImageName,
   type StartedTestContainer,
-  Wait,
+  type WaitStrategy,
 } from 'testcontainers';
 import { INBOUND } from '#common/capture/pcapng';
 import { PcapngReader } from '#common/capture/reader';
 import { fileOf } from './archive.ts';
-import { commandOf, filesOf, type LabOptions, portOf, WIRE } from './options.ts';
-import { Records, type TaskEnd } from './records.ts';
+import { commandOf, filesOf, type LabOptions, MODE, portOf, WIRE } from './options.ts';
+import { Records, type TaskEnd, WaitError } from './records.ts';
 
 const DEFAULT_IMAGE = 'l4lab';
 const START_MS = 60_000;
 const WAIT_MS = 30_000;
-const STOP_MS = 5000;
+/** A lab ends within a second; one on a machine that is busy with other things must not be killed. */
+const STOP_MS = 30_000;
+
+/** What a lab prints tells whether it runs: testcontainers, which would remove what it waits for in vain, need not know. */
+const AT_ONCE: WaitStrategy = {
+  waitUntilReady: async () => {},
+  withStartupTimeout: () => AT_ONCE,
+  isStartupTimeoutSet: () => true,
+  getStartupTimeout: () => START_MS,
+};
 
 /** Where the test reaches a port of the lab. */
 export interface Address {
@@ -80,6 +90,15 @@ export interface WireFrame {
   readonly bytes: Uint8Array;
 }
 
+/** Keeps the id of what could not be started to the end: nobody else removes it. */
+class LabContainer extends GenericContainer {
+  id: string | undefined;
+
+  protected override async containerCreated(id: string): Promise<void> {
+    this.id = id;
+  }
+}
+
 /**
  * Starts the lab. Throws, with what the lab has printed, when it ends or `ready` does not come in time; with a hint when
  * there is no engine or no image.
@@ -90,33 +109,55 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const command = commandOf(options);
   await engineWith(image);
   const records = new Records();
-  const container = new GenericContainer(image)
+  const container = new LabContainer(image);
+  container
     .withCommand(command)
-    .withCopyFilesToContainer(files.flatMap(({ source, target }) => (source ? [{ source, target }] : [])))
+    .withCopyFilesToContainer(
+      files.flatMap(({ source, target }) => (source ? [{ source, target, mode: MODE }] : [])),
+    )
     .withCopyContentToContainer(
-      files.flatMap(({ content, target }) => (content === undefined ? [] : [{ content, target }])),
+      files.flatMap(({ content, target }) =>
+        content === undefined ? [] : [{ content, target, mode: MODE }],
+      ),
     )
     .withTmpFs({ '/run/l4lab': 'rw,size=256m,mode=1777' })
     .withDroppedCapabilities('ALL')
     .withSecurityOpt('no-new-privileges:true')
     .withExtraHosts([{ host: 'host.docker.internal', ipAddress: 'host-gateway' }])
     .withLogConsumer((stream) => records.follow(stream))
-    .withWaitStrategy(Wait.forLogMessage(/"kind":"start"/))
-    .withStartupTimeout(options.timeoutMs ?? START_MS);
-  if (options.network) container.withNetwork(options.network);
+    .withWaitStrategy(AT_ONCE);
+  if (options.network) container.withNetworkMode(options.network.getName());
   const ports = (options.expose ?? []).map((_, n) => portOf(n));
   if (ports.length > 0) container.withExposedPorts(...ports);
-  let started: StartedTestContainer | undefined;
   try {
-    started = await container.start();
-    const lab = new Lab(started, records, options);
-    if (options.ready !== undefined)
-      await lab.printed(options.ready, { timeoutMs: options.timeoutMs ?? START_MS });
+    const lab = new Lab(await container.start(), records, options);
+    const { ready, timeoutMs = START_MS } = options;
+    if (ready !== undefined) await lab.printed(ready, { timeoutMs });
+    else await records.first(({ event }) => event, 'the start of ned', timeoutMs);
     return lab;
   } catch (err) {
-    await started?.stop();
-    throw new Error(`Cannot start a lab: ${(err as Error).message}\n${records.dump()}`, { cause: err });
+    const why = err instanceof WaitError ? err.why : (err as Error).message;
+    const { ended, output } = await lastWords(container.id).catch((problem: Error) => ({
+      ended: undefined,
+      output: problem.message,
+    }));
+    throw new Error(`Cannot start a lab: ${ended ?? why}\n${output}`, { cause: err });
   }
+}
+
+/** Ends and removes the container of a lab that cannot be used; returns how it had ended, if it had, and what it has printed. */
+async function lastWords(id: string | undefined): Promise<{ ended: string | undefined; output: string }> {
+  if (id === undefined) return { ended: undefined, output: '' };
+  const { container: engine } = await getContainerRuntimeClient();
+  const container = engine.getById(id);
+  const { State } = await engine.inspect(container);
+  await engine.stop(container, { timeout: 0 });
+  const records = new Records();
+  records.follow(await engine.logs(container));
+  await records.ended;
+  await engine.remove(container, { removeVolumes: true });
+  const ended = State.Status === 'exited' ? `it has ended with status ${State.ExitCode}` : undefined;
+  return { ended, output: records.dump() };
 }
 
 export class Lab implements AsyncDisposable {
@@ -144,7 +185,7 @@ export class Lab implements AsyncDisposable {
     text: string | RegExp,
     { task, timeoutMs = WAIT_MS }: { readonly task?: string; readonly timeoutMs?: number } = {},
   ): Promise<string> {
-    const has = (line: string) => (typeof text === 'string' ? line.includes(text) : text.test(line));
+    const has = (line: string) => (typeof text === 'string' ? line.includes(text) : line.search(text) >= 0);
     const pick = (record: { event?: unknown; task: string; text: string }) =>
       !record.event && (task ?? record.task) === record.task && has(record.text) ? record.text : undefined;
     return this.#records.first(pick, `${text} from ${task ?? 'any task'}`, timeoutMs);
@@ -231,6 +272,8 @@ export class Lab implements AsyncDisposable {
     try {
       const { container } = await getContainerRuntimeClient();
       await container.stop(container.getById(this.container.getId()), { timeout: STOP_MS });
+      // What it has printed is all here when its end is; an engine that forgets to tell it holds up nobody.
+      await Promise.race([this.#records.ended, sleep(STOP_MS, undefined, { ref: false })]);
       if (this.#options.record) this.#wire = await this.wire();
     } finally {
       await this.container.stop({ remove: true, removeVolumes: true });
@@ -245,10 +288,11 @@ export class Lab implements AsyncDisposable {
 
   /** What an `l4lab` command inside the container prints. */
   async #ask<T>(...words: string[]): Promise<T> {
-    const { output, stderr, exitCode } = await this.container.exec(['l4lab', ...words]);
-    if (exitCode !== 0)
+    const { stdout, stderr, exitCode } = await this.container.exec(['l4lab', ...words]);
+    // -1: an engine that is busy tells the output before it knows of the end.
+    if (exitCode > 0 || stdout === '')
       throw new Error(`Cannot ask the lab as "l4lab ${words.join(' ')}" ended with ${exitCode}: ${stderr}`);
-    return JSON.parse(output) as T;
+    return JSON.parse(stdout) as T;
   }
 }
 

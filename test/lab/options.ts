@@ -28,8 +28,11 @@ export interface LabOptions {
   readonly ready?: string | RegExp;
   /** Most that `startLab` waits, in milliseconds; default 60,000. */
   readonly timeoutMs?: number;
-  /** Docker network on which other containers of the test are found by name. */
-  readonly network?: StartedNetwork;
+  /**
+   * Docker network on which other containers of the test are found by name. Any that has a name will do: the test's
+   * testcontainers need not be ours.
+   */
+  readonly network?: Pick<StartedNetwork, 'getName'>;
   /** Default: the environment's L4LAB_IMAGE, or `l4lab`. */
   readonly image?: string;
   /** Further options of `l4lab run`. */
@@ -47,6 +50,8 @@ export interface LabFile {
 const ROM = '/lab';
 /** Where the recording is written: in the container's own layer, as a tmpfs cannot be copied from. */
 export const WIRE = '/tmp/wire.pcapng';
+/** Of all files of rom: the lab is another user than the files' owner. */
+export const MODE = 0o644;
 /** First of the container's ports that lead to `expose`. */
 const FIRST_PORT = 20_000;
 /** Files beside the script that are larger all together are not copied by accident. */
@@ -79,9 +84,9 @@ export function filesOf({ script, files = {} }: LabOptions): LabFile[] {
     throw new Error(`Cannot start a lab as its script must be a file: current value is "${script}"`);
   }
   const directory = dirname(resolve(script));
-  const names = readdirSync(directory, { withFileTypes: true })
-    .filter((entry) => entry.isFile() && !Object.hasOwn(files, entry.name))
-    .map(({ name }) => name);
+  // Links to files are files.
+  const isFile = (name: string) => statSync(`${directory}/${name}`, { throwIfNoEntry: false })?.isFile();
+  const names = readdirSync(directory).filter((name) => !Object.hasOwn(files, name) && isFile(name));
   const bytes = names.reduce((sum, name) => sum + statSync(`${directory}/${name}`).size, 0);
   if (bytes > MAX_BYTES) {
     throw new Error(

@@ -8,6 +8,18 @@ export interface TaskEnd {
   readonly status: number;
 }
 
+/** Somebody has waited in vain. */
+export class WaitError extends Error {
+  override readonly name = 'WaitError';
+  /** The sentence without the lab's output. */
+  readonly why: string;
+
+  constructor(why: string, output: string) {
+    super(`${why}; the lab's output:\n${output}`);
+    this.why = why;
+  }
+}
+
 /** Something that somebody waits for. */
 interface Waiting {
   look(record: LogRecord): boolean;
@@ -15,12 +27,24 @@ interface Waiting {
 }
 
 export class Records {
+  /** Whole lines, as far as they are known. */
   readonly all: LogRecord[] = [];
+  /** Where in `all` the last line of each stream is. */
+  readonly #last = new Map<string, number>();
   /** What was printed and is no record: errors of the launcher. */
   readonly plain: string[] = [];
+  /** Resolves when nothing more comes. */
+  readonly ended: Promise<void>;
   readonly #waiting = new Set<Waiting>();
+  #tellEnd: () => void = () => {};
   #rest = '';
   #ended: Error | undefined;
+
+  constructor() {
+    this.ended = new Promise((resolve) => {
+      this.#tellEnd = resolve;
+    });
+  }
 
   /** Reads a container's output until it ends. */
   follow(stream: Readable): void {
@@ -44,6 +68,7 @@ export class Records {
     this.#ended = new Error(reason);
     for (const waiting of this.#waiting) waiting.fail(this.#ended);
     this.#waiting.clear();
+    this.#tellEnd();
   }
 
   /** The text of a task's lines so far, or of all tasks. */
@@ -52,7 +77,10 @@ export class Records {
     return lines.map(({ text }) => `${text}\n`).join('');
   }
 
-  /** The first record, past or to come, for which `pick` gives something. `what` is for the error. */
+  /**
+   * The first record, past or to come, for which `pick` gives something. Throws WaitError when the lab ends or `timeoutMs`
+   * pass without; `what` is for its message.
+   */
   async first<T>(pick: (record: LogRecord) => T | undefined, what: string, timeoutMs: number): Promise<T> {
     for (const record of this.all) {
       const found = pick(record);
@@ -61,9 +89,7 @@ export class Records {
     return new Promise<T>((resolve, reject) => {
       const fail = ({ message }: Error) => {
         clearTimeout(timer);
-        reject(
-          new Error(`Cannot wait for ${what} any longer as ${message}; the lab's output:\n${this.dump()}`),
-        );
+        reject(new WaitError(`Cannot wait for ${what} any longer as ${message}`, this.dump()));
       };
       const waiting: Waiting = {
         look: (record) => {
@@ -96,8 +122,21 @@ export class Records {
       this.plain.push(line);
       return;
     }
-    this.all.push(record);
-    for (const waiting of this.#waiting) if (waiting.look(record)) this.#waiting.delete(waiting);
+    const whole = record.event ? record : this.#join(record);
+    if (whole === record) this.all.push(record);
+    for (const waiting of this.#waiting) if (waiting.look(whole)) this.#waiting.delete(waiting);
+  }
+
+  /** The lab shows the beginning of a line whose end is late, then its end as a record of its own. */
+  #join(record: LogRecord): LogRecord {
+    const stream = `${record.stream} ${record.task}`;
+    const at = record.continued ? this.#last.get(stream) : undefined;
+    this.#last.set(stream, at ?? this.all.length);
+    if (at === undefined) return record;
+    const { text } = this.all[at] as LogRecord;
+    const whole = { ...record, text: text + record.text, continued: false };
+    this.all[at] = whole;
+    return whole;
   }
 }
 

@@ -49,12 +49,13 @@ x-component: &component
   ipc: "service:shm"
   network_mode: none
 
-# Asked every second until it is ready; from then on an answer takes half a minute (deploy/docker/health.sh).
+# Asked every second until it is ready; from then on an answer takes half a minute (deploy/docker/health.sh). What
+# heals by itself, as when another container is started again, is not unhealthy: compose would refuse to wait for it.
 x-health: &health
   test: ["CMD", "l4lab-health"]
   interval: 1s
   timeout: 60s
-  retries: 3
+  retries: 20
   start_period: 120s
 `;
 
@@ -149,6 +150,8 @@ function webService(alias: string): string {
 function tapService(script: string): string {
   const nic = ['--nic', 'e1000,wire=tap:lab0,address=10.0.2.2/24'];
   const lab = commandLine(['l4lab', 'run', ...nic, '--wait-for', 'curl', script]);
+  const told = '/run/l4lab/web';
+  const web = `L4LAB_HEALTH_FILE=${told} node dist/services/web/main.js 80 0.0.0.0`;
   return service('tap', 'confined', [
     'profiles: [tap]',
     // Only root can have a capability and no_new_privileges at once.
@@ -159,7 +162,7 @@ function tapService(script: string): string {
     UNPRIVILEGED,
     'environment: {L4LAB_RUN_BASE: /dev/shm/l4lab}',
     `entrypoint: ${list(['sh', '-c'])}`,
-    `command: ${list([`node dist/services/web/main.js 80 0.0.0.0 & exec ${lab}`])}`,
+    `command: ${list([`${web} & until [ -s ${told} ]; do kill -0 $! || exit 1; sleep 0.1; done; exec ${lab}`])}`,
     'restart: "no"',
   ]);
 }

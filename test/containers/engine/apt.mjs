@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { attempt, EngineError, has, must, say } from './shell.mjs';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+/** Another apt may be at work, as on a machine that has just been started; a download may fail. */
+const PATIENT = ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Acquire::Retries=3'];
 
 /** Throws EngineError unless packages can be installed here. `purpose` completes "Cannot ...". */
 export function requireApt(purpose) {
@@ -18,9 +20,9 @@ export function install(packages, purpose) {
   requireApt(purpose);
   say(`installing Debian packages: ${packages.join(' ')}`);
   const env = { DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
-  const args = ['install', '-y', '-qq', '--no-install-recommends', ...packages];
+  const args = [...PATIENT, 'install', '-y', '-qq', '--no-install-recommends', ...packages];
   if (attempt('apt-get', args, { env }).status === 0) return;
-  must('refresh the package lists', 'apt-get', ['update', '-qq'], { env });
+  must('refresh the package lists', 'apt-get', [...PATIENT, 'update', '-qq'], { env });
   must(`install ${packages.join(' ')}`, 'apt-get', args, { env });
 }
 
@@ -60,6 +62,7 @@ export function downloadFrom(release, name, dir) {
     ['Dir::Cache', join(dir, 'cache')],
     ['APT::Sandbox::User', 'root'],
   ].flatMap(([option, value]) => ['-o', `${option}=${value}`]);
+  options.push(...PATIENT);
   must(`read the package list of Debian ${release}`, 'apt-get', [...options, 'update', '-qq']);
   must(`download ${name} of Debian ${release}`, 'apt-get', [...options, 'download', '-qq', name], {
     cwd: dir,
