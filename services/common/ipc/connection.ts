@@ -165,7 +165,7 @@ export class Connection {
   /** Calls are waiting for a server: look whether it died, and say after a second what is waited for. */
   #wait(): void {
     if (this.#watch !== undefined) return;
-    this.#waitingSince = Date.now();
+    this.#waitingSince = performance.now();
     this.#watch = setInterval(() => this.#lookForDeath(), LOOK_FOR_DEATH_MS);
     setImmediate(() => this.#lookForDeath());
   }
@@ -187,7 +187,7 @@ export class Connection {
       this.#watch = undefined;
       return;
     }
-    if (this.#saidWaiting || Date.now() - this.#waitingSince < SAY_WAITING_MS) return;
+    if (this.#saidWaiting || performance.now() - this.#waitingSince < SAY_WAITING_MS) return;
     this.#saidWaiting = true;
     this.#options.onWaiting(`${first.call.what}: waiting for a server of ${this.#options.peer()}`);
   }

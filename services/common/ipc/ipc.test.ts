@@ -1,5 +1,6 @@
+import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Dealer, Router } from 'zeromq';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { l4lab as m } from '../../../proto/gen/messages.js';
@@ -95,9 +96,7 @@ describe('Ipc', () => {
   it('call() waits for a server that binds later and says so after a second', async () => {
     const end = createGate();
     const answer = client.client(Namespace, rootCapability(end)).list();
-    await expect
-      .poll(() => waiting, { timeout: 5000 })
-      .toEqual(["Namespace.list: waiting for a server of channel 'names'"]);
+    await expect.poll(() => waiting).toEqual(["Namespace.list: waiting for a server of channel 'names'"]);
     const gate = await server.serve(end);
     gate.setRoot([bind(Namespace, NAMES)]);
     expect((await answer).names).toEqual(['a', 'b']);
@@ -183,23 +182,34 @@ describe('Ipc', () => {
   });
 
   it('call() gives up at its deadline and when its signal aborts; the handler is told', async () => {
-    const signals: AbortSignal[] = [];
+    let called: (signal: AbortSignal) => void = () => {};
+    const arrival = () => new Promise<AbortSignal>((resolve) => (called = resolve));
+    const aborted = (signal: AbortSignal) => signal.aborted || once(signal, 'abort');
     const { cap } = await serveNames({
       ...NAMES,
       list: (_request, { signal }) => {
-        signals.push(signal);
+        called(signal);
         return new Promise(() => {});
       },
     });
-    await expect(client.client(Namespace, cap).list({}, { deadlineMs: 50 })).rejects.toMatchObject({
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const late = expect(client.client(Namespace, cap).list({}, { deadlineMs: 50 })).rejects.toMatchObject({
       errno: 2003,
+      message: expect.stringContaining('gave up after 50 ms as its server did not answer'),
     });
-    await expect.poll(() => signals[0]?.aborted).toBe(true);
+    const first = await arrival();
+    vi.advanceTimersByTime(50);
+    await Promise.all([late, aborted(first)]);
     const controller = new AbortController();
-    const failure = client.client(Namespace, cap).list({}, { signal: controller.signal });
+    const failure = expect(
+      client.client(Namespace, cap).list({}, { signal: controller.signal }),
+    ).rejects.toMatchObject({ errno: 2006 });
+    const second = await arrival();
     controller.abort();
-    await expect(failure).rejects.toMatchObject({ errno: 2006 });
+    await Promise.all([failure, aborted(second)]);
     const nobody = client.client(Namespace, rootCapability(createGate())).list({}, { deadlineMs: 50 });
+    vi.advanceTimersByTime(50);
     await expect(nobody).rejects.toThrow('its server has not started');
   });
 

@@ -79,9 +79,9 @@ describe.runIf(process.arch === 'x64')('a mapping whose file is truncated', () =
 
 it('SIGBUS for another reason still ends the process', () => {
   const script = `
-    import { closeSync, mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs';
-    import * as libc from ${JSON.stringify(join(import.meta.dirname, 'libc.ts'))};
-    import { Arena } from ${JSON.stringify(join(import.meta.dirname, 'arena.ts'))};
+    import { mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs';
+    import * as libc from '#common/shm/libc';
+    import { Arena } from '#common/shm/arena';
     const dir = mkdtempSync('/dev/shm/l4lab-test-');
     const fd = openSync(dir + '/f', 'w+');
     truncateSync(dir + '/f', 4096);
@@ -91,7 +91,7 @@ it('SIGBUS for another reason still ends the process', () => {
     rmSync(dir, { recursive: true });
     console.log(new Uint8Array(libc.viewMemory(unguarded, 4096))[0]);`;
   const root = join(import.meta.dirname, '..', '..', '..');
-  const args = ['--conditions=source', '--import', 'tsx', '--input-type=module', '--eval', script];
+  const args = ['--input-type=module', '--eval', script];
   const { signal, stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
   expect({ signal, stdout }).toEqual({ signal: 'SIGBUS', stdout: '' });
 });

@@ -42,18 +42,19 @@ async function sleeper(): Promise<ChildProcess> {
 interface ChannelOptions {
   readonly onSlow?: () => void;
   readonly slowMs?: number;
+  readonly bell?: Bell;
   /** Called when the device's process has ended. */
   readonly onEnd?: () => void;
 }
 
 /** A channel whose device is that process. */
-function channelOf(device: ChildProcess, { onEnd = () => {}, ...options }: ChannelOptions = {}) {
+function channelOf(device: ChildProcess, { onEnd = () => {}, bell = BELL, ...options }: ChannelOptions = {}) {
   const shared = new SharedArrayBuffer(MMIO_BYTES);
   const memory = new Memory(shared as unknown as ArrayBuffer);
   new MmioServer(memory, 0);
   const watch = new EndWatch(join(dir.path, `life${children.indexOf(device)}`), onEnd);
   watches.push(watch);
-  const client = new MmioClient(memory, 0, BELL, { ...options, lives: () => watch.check() });
+  const client = new MmioClient(memory, 0, bell, { ...options, lives: () => watch.check() });
   return { shared, memory, client };
 }
 
@@ -62,26 +63,31 @@ async function kill(child: ChildProcess): Promise<void> {
   await once(child, 'exit');
 }
 
-function timed(action: () => number): { value: number; ms: number } {
-  const start = performance.now();
-  const value = action();
-  return { value, ms: performance.now() - start };
-}
+/** A word of the channel that nobody uses. */
+const ASKED = 200;
 
-/** Answers every read after `ms` with 0x1234, from another thread. */
+/** Performs and answers with 0x1234, from another thread, what was asked for `ms` before; waits for ASKED first. */
 async function answerAfter(shared: SharedArrayBuffer, ms: number): Promise<Worker> {
   const worker = new Worker(
-    `const { workerData: { shared, ms }, parentPort } = require('node:worker_threads');
+    `const { workerData: { shared, ms, ASKED }, parentPort } = require('node:worker_threads');
      const words = new Int32Array(shared);
      parentPort.postMessage('ready');
+     Atomics.wait(words, ASKED, 0);
      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
      words[81] = 0x1234;
      Atomics.store(words, 32, Atomics.load(words, 16));
      Atomics.store(words, 80, Atomics.load(words, 64));`,
-    { eval: true, workerData: { shared, ms } },
+    { eval: true, workerData: { shared, ms, ASKED } },
   );
   await once(worker, 'message');
   return worker;
+}
+
+/** Lets `answerAfter` begin. */
+function ask(shared: SharedArrayBuffer): void {
+  const words = new Int32Array(shared);
+  Atomics.store(words, ASKED, 1);
+  Atomics.notify(words, ASKED);
 }
 
 describe('MmioClient', () => {
@@ -89,34 +95,36 @@ describe('MmioClient', () => {
     const child = await sleeper();
     child.kill('SIGSTOP');
     let slow = 0;
-    const { shared, client } = channelOf(child, { onSlow: () => slow++, slowMs: 50 });
-    const worker = await answerAfter(shared, 200);
-    const { value, ms } = timed(() => client.read32(8));
-    expect(value).toBe(0x1234);
-    expect(ms).toBeGreaterThan(50);
+    const onSlow = () => {
+      slow++;
+      ask(shared);
+    };
+    const { shared, client } = channelOf(child, { onSlow, slowMs: 50 });
+    const worker = await answerAfter(shared, 100);
+    expect(client.read32(8)).toBe(0x1234);
     expect(slow).toBe(1);
     await worker.terminate();
   });
 
   it('waits with a write when the ring is full and the device is stopped', async () => {
-    const { shared, client, memory } = channelOf(await sleeper());
+    const bell = { ring: () => ask(shared) } as Bell;
+    const { shared, client, memory } = channelOf(await sleeper(), { bell });
     for (let n = 0; n < 2048; n++) client.write32(0, n);
-    const worker = await answerAfter(shared, 50);
+    const worker = await answerAfter(shared, 10);
+    expect(memory.u32[ASKED]).toBe(0);
     client.write32(0, 7);
-    expect(memory.u32[16]).toBe(2049);
+    expect([memory.u32[ASKED], memory.u32[16]]).toEqual([1, 2049]);
     await worker.terminate();
   });
 
   it('reads all ones soon after the process has ended, also while the read waits', async () => {
     const child = await sleeper();
-    const { client } = channelOf(child);
-    // Not from here: the read blocks this thread.
-    const killer = spawn('sh', ['-c', `sleep 0.2; kill -9 ${child.pid}`], { stdio: 'ignore' });
-    const { value, ms } = timed(() => client.read32(8));
-    expect(value).toBe(ALL_ONES);
-    expect(ms).toBeGreaterThan(100);
-    await once(killer, 'exit');
-    expect(timed(() => client.read32(8)).value).toBe(ALL_ONES);
+    const exit = once(child, 'exit');
+    const { client } = channelOf(child, { onSlow: () => child.kill('SIGKILL'), slowMs: 50 });
+    expect(client.read32(8)).toBe(ALL_ONES);
+    await exit;
+    expect(child.signalCode).toBe('SIGKILL');
+    expect(client.read32(8)).toBe(ALL_ONES);
   });
 
   it('the end of the process is told by the event loop, too', async () => {
