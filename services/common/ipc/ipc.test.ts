@@ -123,6 +123,29 @@ describe('Ipc', () => {
     await failure;
   });
 
+  it('a call that failed as its server went away is not carried out by the next one', async () => {
+    const end = createGate();
+    const cap = rootCapability(end);
+    const names = client.client(Namespace, cap);
+    (await server.serve(end)).setRoot([bind(Namespace, NAMES)]);
+    await names.list();
+    server.close();
+    // The client does not know yet.
+    const calls = Array.from({ length: 5 }, () => names.list());
+    const settled = Promise.allSettled(calls);
+    let lists = 0;
+    const list = () => {
+      lists += 1;
+      return { names: [] };
+    };
+    (await server.serve(end)).setRoot([bind(Namespace, { ...NAMES, list })]);
+    const lost = { status: 'rejected', reason: { code: 'IPC_SERVER_DIED' } };
+    expect(await settled).toMatchObject(calls.map(() => lost));
+    await names.list();
+    await names.list();
+    expect(lists).toBe(2);
+  });
+
   it('call() fails with the epitaph when the server had died before', async () => {
     const end = createGate();
     writeFileSync(`${gatePath(dir.path, end.gate)}.dead`, "task 'io' ended with status 1");
@@ -240,6 +263,7 @@ describe('Ipc', () => {
     await meta.hold({ task: 'd'.repeat(32) });
     await meta.release({ task: client.task });
     expect(gone).toBe(0);
+    await expect(meta.hold({ task: '../x' })).rejects.toThrow('must be 32 hex digits');
     // r, and what `:m("rws")` gives.
     for (const rights of [RIGHT_R, 7])
       await expect(
@@ -248,6 +272,23 @@ describe('Ipc', () => {
     await client.client(Meta, cap).taskGone({ task: 'd'.repeat(32) });
     expect(gone).toBe(1);
     await expect(client.client(Namespace, object).list()).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
+  });
+
+  it('an object has so many holders as a lab has tasks, whatever a client claims', async () => {
+    const { gate } = await serveNames();
+    const heard: number[] = [];
+    const onHolders = (holders: readonly string[]) => heard.push(holders.length);
+    const meta = client.client(
+      Meta,
+      gate.export([bind(Namespace, NAMES)], { holder: client.task, onHolders }),
+    );
+    const task = (n: number) => ({ task: n.toString(16).padStart(32, '0') });
+    await Promise.all(Array.from({ length: 1023 }, (_, n) => meta.hold(task(n))));
+    await expect(meta.hold(task(1023))).rejects.toThrow('at most 1024');
+    await meta.hold(task(1022));
+    await meta.release(task(1022));
+    await meta.hold(task(1023));
+    expect(heard.slice(-3)).toEqual([1024, 1023, 1024]);
   });
 
   it('an object of an earlier life is there before the first call, with its holders; changes are told', async () => {
