@@ -1,8 +1,9 @@
 /** Real UDP sockets on loopback. */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Arena } from '#common/shm/arena';
+import { openFiles } from '#common/testing/open_files';
 import { formatIp, parseIp } from './address.ts';
 import { sockaddrIp, sockaddrPort, writeSockaddr } from './sockaddr.ts';
 import { SLOT_BYTES, type UdpOptions, UdpSocket } from './socket.ts';
@@ -126,7 +127,7 @@ describe.each(families)('UdpSocket over IPv%d', (version) => {
 
   it('leaves nothing open when it cannot be made', () => {
     const { port } = open();
-    const before = openSockets();
+    const before = openFiles('socket:');
     const room = new Arena(2 ** 20);
     const address = LOOPBACKS[family];
     // Each takes nearly all of it.
@@ -138,7 +139,7 @@ describe.each(families)('UdpSocket over IPv%d', (version) => {
     }
     new UdpSocket(room, { family, address, port: 0 }).close();
     expect(() => new UdpSocket(new Arena(2 ** 16), { family, port: 0 })).toThrow('no such free range');
-    expect(openSockets()).toEqual(before);
+    expect(openFiles('socket:')).toEqual(before);
   });
 
   it('keeps next to nothing of what is sent to a socket that only sends', async () => {
@@ -157,18 +158,6 @@ describe.each(families)('UdpSocket over IPv%d', (version) => {
     expect(await receive(b, 1)).toEqual(['plain']);
   });
 });
-
-/** The sockets of this process: other descriptors come and go by themselves. */
-function openSockets(): string[] {
-  const targets = readdirSync('/proc/self/fd').map((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
-    } catch {
-      return ''; // of the listing itself
-    }
-  });
-  return targets.filter((target) => target.startsWith('socket:')).sort();
-}
 
 /** Bytes that wait at a port: column tx_queue:rx_queue of the kernel's table. */
 function queuedAt(port: number): number | undefined {
