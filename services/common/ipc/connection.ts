@@ -113,8 +113,7 @@ export class Connection {
   #transmit(id: number, pending: Pending): void {
     pending.sent = true;
     if (pending.timer === undefined) this.#startTimer(id, pending, ANSWER_MS);
-    const { deadlineMs = 0 } = pending.call.options;
-    const header = { ...pending.call.header, id, deadlineMs, life: this.#life };
+    const header = { ...pending.call.header, id, life: this.#life };
     this.#queue.push([m.CallHeader.encode(header).finish(), pending.call.body]);
   }
 
