@@ -206,11 +206,11 @@ describe('a switch that is started again', () => {
     const task = client('a');
     const port = await create(task);
     const meta = task.ipc.client(Meta, port);
-    await meta.hold({ task: '../x' });
-    for (let n = 0; n < 1100; n += 50) {
-      const tasks = Array.from({ length: 50 }, (_, i) => (n + i).toString(16).padStart(32, '0'));
-      await Promise.all(tasks.map((task) => meta.hold({ task })));
-    }
+    const claims = Array.from({ length: 2000 }, (_, n) =>
+      meta.hold({ task: n.toString(16).padStart(32, '0') }),
+    );
+    const refused = (await Promise.allSettled(claims)).filter(({ status }) => status === 'rejected');
+    expect(refused).toHaveLength(2000 - 1023);
     // Its arguments are too many to be kept.
     await create(task, ...Array.from({ length: 25 }, () => `name=${'x'.repeat(3990)}`));
     expect(first.lines.join('\n')).toMatch(/Cannot keep \S+ for a restart: it would have 1\d{5} bytes/);

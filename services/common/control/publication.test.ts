@@ -1,7 +1,9 @@
-import { readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createGate, mint } from '#common/ipc/capability';
+import { FileLock } from '#common/shm/lock';
+import { openFiles } from '#common/testing/open_files';
 import { testRunDir } from '#common/testing/run_dir';
 import { findPublished, publish } from './publication.ts';
 
@@ -35,9 +37,30 @@ describe('publish()', () => {
     expect(findPublished(dir.path, 'switch').map(({ name }) => name)).toEqual(['new']);
     now.close();
   });
+
+  it('leaves neither file nor lock when it fails', () => {
+    using dir = testRunDir();
+    const task = 'a'.repeat(32);
+    mkdirSync(join(dir.path, 'c', task));
+    const object = { kind: 'switch', name: 'x', capability };
+    expect(() => publish(dir.path, task, object)).toThrow('EISDIR');
+    expect(readdirSync(join(dir.path, 'c'))).toEqual([task]);
+    expect(openFiles(dir.path)).toEqual([]);
+  });
 });
 
 describe('findPublished()', () => {
+  it('does not take another who looks for the task itself', () => {
+    using dir = testRunDir();
+    const task = 'd'.repeat(32);
+    const proof = Buffer.from(capability.proof).toString('hex');
+    const text = JSON.stringify({ kind: 'switch', name: 'dead', capability: { ...capability, proof } });
+    writeFileSync(join(dir.path, 'c', task), text);
+    const looks = FileLock.tryTake(join(dir.path, 'c', task), { shared: true });
+    expect(findPublished(dir.path, 'switch')).toEqual([]);
+    looks?.release();
+  });
+
   it('passes over files whose task is dead, and a run directory that has none', () => {
     using dir = testRunDir();
     const proof = Buffer.from(capability.proof).toString('hex');

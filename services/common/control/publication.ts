@@ -27,8 +27,14 @@ export function publish(runDir: string, task: string, object: Published): { clos
   const { gate, object: id, masks, proof } = object.capability;
   const capability = { gate, object: id, masks, proof: Buffer.from(proof).toString('hex') };
   const lock = FileLock.tryTake(draft);
-  writeFileSync(draft, JSON.stringify({ kind: object.kind, name: object.name, capability }));
-  renameSync(draft, path);
+  try {
+    writeFileSync(draft, JSON.stringify({ kind: object.kind, name: object.name, capability }));
+    renameSync(draft, path);
+  } catch (err) {
+    rmSync(draft, { force: true });
+    lock?.release();
+    throw err;
+  }
   return {
     close: () => {
       rmSync(path, { force: true });
@@ -39,12 +45,15 @@ export function publish(runDir: string, task: string, object: Published): { clos
 
 /** Objects of that kind whose tasks live, by name. */
 export function findPublished(runDir: string, kind: string): Published[] {
-  return filesOf(runDir)
-    .filter((path) => FileLock.isHeld(path))
-    .map(read)
-    .filter((object) => object !== undefined)
-    .filter((object) => object.kind === kind)
-    .sort((a, b) => a.name.localeCompare(b.name));
+  return (
+    filesOf(runDir)
+      // Held alone: others who look at the same moment are no task.
+      .filter((path) => FileLock.isHeld(path, { alone: true }))
+      .map(read)
+      .filter((object) => object !== undefined)
+      .filter((object) => object.kind === kind)
+      .sort((a, b) => a.name.localeCompare(b.name))
+  );
 }
 
 /** Of a lab of an older version there may be no such folder; a lab may end meanwhile. */

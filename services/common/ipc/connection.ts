@@ -3,7 +3,8 @@
  *
  * Calls wait here until the server is there (it may bind later, or come back after a restart) and are
  * only then handed to the socket, so that an abandoned call never reaches a server. A connection that
- * breaks turns every call that was sent into an error: the server may or may not have carried it out.
+ * breaks turns every call that was sent into an error: the server may or may not have carried it out. What the socket then
+ * still has for that server it hands to the next one, which knows by the call's `life` that it was not meant.
  * While waiting, the file `<gate>.dead` is looked for, which ned writes when the gate's server ended.
  */
 import { readFileSync } from 'node:fs';
@@ -50,6 +51,8 @@ export class Connection {
   readonly #queue: SendQueue<Uint8Array[]>;
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
+  /** Which life of the server has answered on this connection; 0: none yet. */
+  #life = 0;
   #up = false;
   #onNextDown: (() => void)[] = [];
   #closed = false;
@@ -110,7 +113,7 @@ export class Connection {
   #transmit(id: number, pending: Pending): void {
     pending.sent = true;
     if (pending.timer === undefined) this.#startTimer(id, pending, ANSWER_MS);
-    const header = { ...pending.call.header, id, deadlineMs: pending.call.options.deadlineMs ?? 0 };
+    const header = { ...pending.call.header, id, life: this.#life };
     this.#queue.push([m.CallHeader.encode(header).finish(), pending.call.body]);
   }
 
@@ -153,6 +156,7 @@ export class Connection {
   #onDown(): void {
     if (!this.#up) return;
     this.#up = false;
+    this.#life = 0;
     for (const tell of this.#onNextDown.splice(0)) tell();
     const message = `the server of ${this.#options.peer()} went away during the call`;
     this.#failAll(
@@ -165,7 +169,7 @@ export class Connection {
   /** Calls are waiting for a server: look whether it died, and say after a second what is waited for. */
   #wait(): void {
     if (this.#watch !== undefined) return;
-    this.#waitingSince = Date.now();
+    this.#waitingSince = performance.now();
     this.#watch = setInterval(() => this.#lookForDeath(), LOOK_FOR_DEATH_MS);
     setImmediate(() => this.#lookForDeath());
   }
@@ -187,7 +191,7 @@ export class Connection {
       this.#watch = undefined;
       return;
     }
-    if (this.#saidWaiting || Date.now() - this.#waitingSince < SAY_WAITING_MS) return;
+    if (this.#saidWaiting || performance.now() - this.#waitingSince < SAY_WAITING_MS) return;
     this.#saidWaiting = true;
     this.#options.onWaiting(`${first.call.what}: waiting for a server of ${this.#options.peer()}`);
   }
@@ -221,7 +225,9 @@ export class Connection {
       return; // not ours to mend: the call times out and says so
     }
     const pending = this.#pending.get(reply.id);
+    // Of an earlier connection: its server is another by now.
     if (!pending) return;
+    this.#life = reply.life;
     this.#settle(reply.id, pending);
     if (reply.error === 0) pending.resolve(body ?? new Uint8Array(0));
     else {

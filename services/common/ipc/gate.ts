@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { Router } from 'zeromq';
+import { isRandomName } from '#common/shm/run_dir';
 import { l4lab as m } from '../../../proto/gen/messages.js';
 import { Meta } from '../../../proto/gen/services.js';
 import {
@@ -24,6 +25,8 @@ import { SendQueue } from './send_queue.ts';
 import { type Binding, bind, type CallContext, type Handlers, type Method } from './service.ts';
 
 const MAX_MESSAGE_BYTES = 4 * 2 ** 20;
+/** More tasks than a lab has; a client may name as many as it likes. */
+const MAX_HOLDERS = 1024;
 
 interface Operation {
   readonly method: Method;
@@ -70,6 +73,8 @@ export class Gate {
   readonly #path: string;
   readonly #socket: Router;
   readonly #replies: SendQueue<Uint8Array[]>;
+  /** Never 0, and another one after each start. */
+  readonly #life = randomBytes(4).readUInt32LE() || 1;
   readonly #objects = new Map<number, GateObject>();
   /** Calls in progress by `<client>/<id>`. */
   readonly #running = new Map<string, Running>();
@@ -237,6 +242,10 @@ export class Gate {
   #hold(id: number, task: string): void {
     const object = this.#objects.get(id);
     if (!object?.holders || object.holders.has(task)) return;
+    if (!isRandomName(task))
+      throw new L4Error('EINVAL', `Cannot hold object as a task's id must be 32 hex digits: it is "${task}"`);
+    if (object.holders.size >= MAX_HOLDERS)
+      throw new L4Error('ENOMEM', `Cannot hold object as it has at most ${MAX_HOLDERS} holders`);
     object.holders.add(task);
     object.onHolders?.([...object.holders]);
   }
@@ -258,6 +267,8 @@ export class Gate {
     } catch {
       return; // no call id: there is nobody to answer
     }
+    // The caller has been told already that the server, an earlier one, went away.
+    if (header.life !== 0 && header.life !== this.#life) return;
     const key = `${Buffer.from(client).toString('latin1')}/${header.id}`;
     if (header.cancel) this.#running.get(key)?.controller.abort();
     else void this.#perform(client, header, body, key);
@@ -329,7 +340,8 @@ export class Gate {
   }
 
   #reply(client: Uint8Array, header: m.IReplyHeader, body: Uint8Array): void {
-    if (!this.#closed) this.#replies.push([client, m.ReplyHeader.encode(header).finish(), body]);
+    if (this.#closed) return;
+    this.#replies.push([client, m.ReplyHeader.encode({ ...header, life: this.#life }).finish(), body]);
   }
 }
 

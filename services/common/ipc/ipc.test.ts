@@ -1,5 +1,6 @@
+import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Dealer, Router } from 'zeromq';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { l4lab as m } from '../../../proto/gen/messages.js';
@@ -115,7 +116,7 @@ describe('Ipc', () => {
     const end = createGate();
     const answer = client.client(Namespace, rootCapability(end)).list();
     await expect
-      .poll(() => waiting, { timeout: 5000 })
+      .poll(() => waiting, { timeout: 20_000 })
       .toEqual(["Namespace.list: waiting for a server of channel 'names'"]);
     const gate = await server.serve(end);
     gate.setRoot([bind(Namespace, NAMES)]);
@@ -141,6 +142,29 @@ describe('Ipc', () => {
     await arrived;
     gate.close();
     await failure;
+  });
+
+  it('a call that failed as its server went away is not carried out by the next one', async () => {
+    const end = createGate();
+    const cap = rootCapability(end);
+    const names = client.client(Namespace, cap);
+    (await server.serve(end)).setRoot([bind(Namespace, NAMES)]);
+    await names.list();
+    server.close();
+    // The client does not know yet.
+    const calls = Array.from({ length: 5 }, () => names.list());
+    const settled = Promise.allSettled(calls);
+    let lists = 0;
+    const list = () => {
+      lists += 1;
+      return { names: [] };
+    };
+    (await server.serve(end)).setRoot([bind(Namespace, { ...NAMES, list })]);
+    const lost = { status: 'rejected', reason: { code: 'IPC_SERVER_DIED' } };
+    expect(await settled).toMatchObject(calls.map(() => lost));
+    await names.list();
+    await names.list();
+    expect(lists).toBe(2);
   });
 
   it('call() fails with the epitaph when the server had died before', async () => {
@@ -221,23 +245,34 @@ describe('Ipc', () => {
   });
 
   it('call() gives up at its deadline and when its signal aborts; the handler is told', async () => {
-    const signals: AbortSignal[] = [];
+    let called: (signal: AbortSignal) => void = () => {};
+    const arrival = () => new Promise<AbortSignal>((resolve) => (called = resolve));
+    const aborted = (signal: AbortSignal) => signal.aborted || once(signal, 'abort');
     const { cap } = await serveNames({
       ...NAMES,
       list: (_request, { signal }) => {
-        signals.push(signal);
+        called(signal);
         return new Promise(() => {});
       },
     });
-    await expect(client.client(Namespace, cap).list({}, { deadlineMs: 50 })).rejects.toMatchObject({
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const late = expect(client.client(Namespace, cap).list({}, { deadlineMs: 50 })).rejects.toMatchObject({
       errno: 2003,
+      message: expect.stringContaining('gave up after 50 ms as its server did not answer'),
     });
-    await expect.poll(() => signals[0]?.aborted).toBe(true);
+    const first = await arrival();
+    vi.advanceTimersByTime(50);
+    await Promise.all([late, aborted(first)]);
     const controller = new AbortController();
-    const failure = client.client(Namespace, cap).list({}, { signal: controller.signal });
+    const failure = expect(
+      client.client(Namespace, cap).list({}, { signal: controller.signal }),
+    ).rejects.toMatchObject({ errno: 2006 });
+    const second = await arrival();
     controller.abort();
-    await expect(failure).rejects.toMatchObject({ errno: 2006 });
+    await Promise.all([failure, aborted(second)]);
     const nobody = client.client(Namespace, rootCapability(createGate())).list({}, { deadlineMs: 50 });
+    vi.advanceTimersByTime(50);
     await expect(nobody).rejects.toThrow('its server has not started');
   });
 
@@ -268,6 +303,7 @@ describe('Ipc', () => {
     await meta.hold({ task: 'd'.repeat(32) });
     await meta.release({ task: client.task });
     expect(gone).toBe(0);
+    await expect(meta.hold({ task: '../x' })).rejects.toThrow('must be 32 hex digits');
     // r, and what `:m("rws")` gives.
     for (const rights of [RIGHT_R, 7])
       await expect(
@@ -276,6 +312,23 @@ describe('Ipc', () => {
     await client.client(Meta, cap).taskGone({ task: 'd'.repeat(32) });
     expect(gone).toBe(1);
     await expect(client.client(Namespace, object).list()).rejects.toMatchObject({ code: 'IPC_OBJECT_GONE' });
+  });
+
+  it('an object has so many holders as a lab has tasks, whatever a client claims', async () => {
+    const { gate } = await serveNames();
+    const heard: number[] = [];
+    const onHolders = (holders: readonly string[]) => heard.push(holders.length);
+    const meta = client.client(
+      Meta,
+      gate.export([bind(Namespace, NAMES)], { holder: client.task, onHolders }),
+    );
+    const task = (n: number) => ({ task: n.toString(16).padStart(32, '0') });
+    await Promise.all(Array.from({ length: 1023 }, (_, n) => meta.hold(task(n))));
+    await expect(meta.hold(task(1023))).rejects.toThrow('at most 1024');
+    await meta.hold(task(1022));
+    await meta.release(task(1022));
+    await meta.hold(task(1023));
+    expect(heard.slice(-3)).toEqual([1024, 1023, 1024]);
   });
 
   it('an object of an earlier life is there before the first call, with its holders; changes are told', async () => {

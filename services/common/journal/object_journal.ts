@@ -27,10 +27,8 @@ import type { SharedMemoryRef } from '#common/shm/dataspace';
 import { isRandomName } from '#common/shm/run_dir';
 import { l4lab as m } from '../../../proto/gen/messages.js';
 
-/** An object's arguments are a few hundred bytes, a holder 34. What is larger is not kept: clients fill no file system. */
+/** An object's arguments are a few hundred bytes, a holder 34 (and a gate takes 1024). What is larger is not kept: clients fill no file system. */
 const MAX_BYTES = 64 * 1024;
-/** More tasks than a lab has; a client may name as many as it likes. */
-const MAX_HOLDERS = 1024;
 const OBJECT = /^[0-9a-f]{8}$/;
 const NEW = '.new';
 /** No name at all. */
@@ -141,7 +139,7 @@ export class ObjectJournal {
           number,
           name,
           mac: mac ?? new Uint8Array(0),
-          holders: holders.filter(isRandomName).slice(0, MAX_HOLDERS),
+          holders: holders.filter(isRandomName),
           persistent,
           down,
           ...(page ? { page: { ...page } } : {}),

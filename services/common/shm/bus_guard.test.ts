@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { Arena } from './arena.ts';
+import { handlerCode } from './bus_handler.ts';
 import { type Mapping, SharedMemories } from './dataspace.ts';
 
 const SIZE = 16 * 4096;
@@ -38,7 +39,7 @@ function shared(): Mapping {
   return mine;
 }
 
-describe.runIf(process.arch === 'x64')('a mapping whose file is truncated', () => {
+describe.runIf(['x64', 'arm64'].includes(process.arch))('a mapping whose file is truncated', () => {
   it.each([
     ['read', (at: number) => arena.u8[at]],
     ['read as a word, with Atomics', (at: number) => Atomics.load(arena.i32, at / 4)],
@@ -77,11 +78,21 @@ describe.runIf(process.arch === 'x64')('a mapping whose file is truncated', () =
   });
 });
 
+it('handlerCode() is there for two architectures, with the address of the table in it', () => {
+  const table = 0x7f12_3456_7000;
+  const address = Buffer.from('00705634127f0000', 'hex');
+  const [x64, arm64] = ['x64', 'arm64'].map((arch) => Buffer.from(handlerCode(arch)?.(table) ?? []));
+  expect([x64?.indexOf(address), x64?.lastIndexOf(address)]).toEqual([6, 102]);
+  // Loaded relative to the second instruction: 33 words further, where the code ends.
+  expect([arm64?.readUInt32LE(4), arm64?.indexOf(address), arm64?.length]).toEqual([0x5800042c, 136, 144]);
+  expect(handlerCode('riscv64')).toBeUndefined();
+});
+
 it('SIGBUS for another reason still ends the process', () => {
   const script = `
-    import { closeSync, mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs';
-    import * as libc from ${JSON.stringify(join(import.meta.dirname, 'libc.ts'))};
-    import { Arena } from ${JSON.stringify(join(import.meta.dirname, 'arena.ts'))};
+    import { mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs';
+    import * as libc from '#common/shm/libc';
+    import { Arena } from '#common/shm/arena';
     const dir = mkdtempSync('/dev/shm/l4lab-test-');
     const fd = openSync(dir + '/f', 'w+');
     truncateSync(dir + '/f', 4096);
@@ -91,7 +102,7 @@ it('SIGBUS for another reason still ends the process', () => {
     rmSync(dir, { recursive: true });
     console.log(new Uint8Array(libc.viewMemory(unguarded, 4096))[0]);`;
   const root = join(import.meta.dirname, '..', '..', '..');
-  const args = ['--conditions=source', '--import', 'tsx', '--input-type=module', '--eval', script];
+  const args = ['--input-type=module', '--eval', script];
   const { signal, stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
   expect({ signal, stdout }).toEqual({ signal: 'SIGBUS', stdout: '' });
 });

@@ -6,18 +6,17 @@
  * Here the signal makes the mapping private zeros instead, as a whole, and the instruction is done again: what was
  * shared reads as zeros from then on, which costs only the one who took it away. Wayland compositors treat the buffers
  * of their clients like this. No JavaScript can run in a signal handler, so it is a hundred bytes of machine code
- * (listed below) that knows the mappings from a table. x86-64 only; on other machines SIGBUS stays what it is.
- *
- *   table   +0 number of entries   +8 mappings lost so far   +16 zeros (a kernel sigaction: the default action)
- *           +64 entries of 24 bytes: address, bytes, lost (0 or 1)
+ * (bus_handler.ts) that knows the mappings from a table. On other machines than x86-64 and arm64 SIGBUS stays what it is.
  *
  * One table and handler for each process: arenas belong to its main thread.
  */
+import { handlerCode } from './bus_handler.ts';
 import * as libc from './libc.ts';
 
 /** Enough for 349,525 mappings; pages that are not used cost nothing. */
 const TABLE_BYTES = 8 * 2 ** 20;
-const COUNT = 0; // u64 words
+/** Its u64 words, as bus_handler.ts has them. */
+const COUNT = 0;
 const LOST = 1;
 const ENTRIES = 8;
 const ENTRY_WORDS = 3;
@@ -30,50 +29,6 @@ const SA_RESTART = 0x1000_0000;
 const SIGACTION_BYTES = 152;
 const SIGACTION_FLAGS = 136;
 
-/** handler(signal, info, context): position-independent, clobbers only what a function may. */
-function handlerCode(table: number): Uint8Array {
-  const at = Buffer.alloc(8);
-  at.writeBigUInt64LE(BigInt(table));
-  const t = at.toString('hex');
-  const code = [
-    '488b4610', //         mov  rax, [rsi+16]        address that could not be reached
-    `49ba${t}`, //         mov  r10, table
-    '498b0a', //           mov  rcx, [r10]
-    '4d8d4a40', //         lea  r9, [r10+64]
-    '4885c9', //     next: test rcx, rcx
-    '744a', //             jz   not_ours
-    '498b39', //           mov  rdi, [r9]            address
-    '498b7108', //         mov  rsi, [r9+8]          bytes
-    '4889c2', //           mov  rdx, rax
-    '4829fa', //           sub  rdx, rdi
-    '4839f2', //           cmp  rdx, rsi
-    '7209', //             jb   found
-    '4983c118', //         add  r9, 24
-    '48ffc9', //           dec  rcx
-    'ebe0', //             jmp  next
-    '49c7411001000000', // found: mov qword [r9+16], 1
-    'f049ff4208', //       lock inc qword [r10+8]
-    'ba03000000', //       mov  edx, PROT_READ|PROT_WRITE
-    '41ba32400000', //     mov  r10d, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED|MAP_NORESERVE
-    '49c7c0ffffffff', //   mov  r8, -1
-    '4531c9', //           xor  r9d, r9d
-    'b809000000', //       mov  eax, 9               mmap
-    '0f05', //             syscall
-    '4885c0', //           test rax, rax
-    '7801', //             js   not_ours
-    'c3', //               ret                       the instruction is done again
-    `48be${t}`, // not_ours: mov rsi, table
-    '4883c610', //         add  rsi, 16
-    'bf07000000', //       mov  edi, SIGBUS
-    '31d2', //             xor  edx, edx
-    '41ba08000000', //     mov  r10d, 8
-    'b80d000000', //       mov  eax, 13              rt_sigaction: back to the default
-    '0f05', //             syscall
-    'c3', //               ret                       it fails again, and ends the process
-  ];
-  return Buffer.from(code.join(''), 'hex');
-}
-
 /** The table's words; undefined before the first mapping, and where there is no handler. */
 let table: BigUint64Array | undefined;
 let lost = new Uint32Array(2);
@@ -82,12 +37,14 @@ let installed = false;
 
 function install(): void {
   installed = true;
-  if (process.arch !== 'x64') return;
+  const codeFor = handlerCode(process.arch);
+  if (!codeFor) return;
   const anonymous = libc.MAP_PRIVATE | libc.MAP_ANONYMOUS | libc.MAP_NORESERVE;
   const readWrite = libc.PROT_READ | libc.PROT_WRITE;
   const at = libc.mmap(0, TABLE_BYTES, readWrite, anonymous, -1, 0);
   const code = libc.mmap(0, CODE_BYTES, readWrite, anonymous, -1, 0);
-  new Uint8Array(libc.viewMemory(code, CODE_BYTES)).set(handlerCode(at));
+  new Uint8Array(libc.viewMemory(code, CODE_BYTES)).set(codeFor(at));
+  // Where instructions have a cache of their own the kernel makes it see what was written, as the pages become executable.
   libc.mprotect(code, CODE_BYTES, libc.PROT_READ | libc.PROT_EXEC);
   const action = Buffer.alloc(SIGACTION_BYTES);
   action.writeBigUInt64LE(BigInt(code));

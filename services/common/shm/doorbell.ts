@@ -3,14 +3,13 @@
  * peers write a byte. A FIFO that is full has been rung already, so nothing blocks or is lost.
  * Both ends open it read-write: neither end's death gives the other SIGPIPE or end-of-file.
  */
-import { closeSync, constants, fstatSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { L4Error } from '#common/ipc/errors';
+import { makeFifo, openFifo, removeFifo } from './fifo.ts';
 import * as libc from './libc.ts';
 import { EndWatch, Lifeline } from './lifeline.ts';
 import { isRandomName, randomName } from './run_dir.ts';
-import { outOfSpace } from './space.ts';
-import { bindToProcess } from './sweep.ts';
 
 const ONE = Uint8Array.of(1);
 
@@ -27,8 +26,7 @@ export class Doorbell {
     this.name = name;
     this.#onClose = onClose;
     this.#path = join(dir, name);
-    this.#fd = makeFifo(dir, this.#path);
-    bindToProcess(this.#fd);
+    this.#fd = makeFifo(this.#path, 'a doorbell');
   }
 
   /**
@@ -47,28 +45,8 @@ export class Doorbell {
     if (this.#closed) return;
     this.#closed = true;
     this.#watch?.close();
-    closeSync(this.#fd);
+    removeFifo(this.#path, this.#fd);
     this.#onClose?.();
-    try {
-      unlinkSync(this.#path);
-    } catch {
-      // The run directory is gone already.
-    }
-  }
-}
-
-/** Makes and opens a FIFO; what goes wrong leaves nothing behind. */
-function makeFifo(dir: string, path: string): number {
-  try {
-    libc.mkfifo(path, 0o600);
-  } catch (err) {
-    throw outOfSpace(err, 'a doorbell', dir);
-  }
-  try {
-    return openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
-  } catch (err) {
-    unlinkSync(path);
-    throw err;
   }
 }
 
@@ -85,17 +63,13 @@ export class Bell {
       );
     }
     this.name = name;
-    const flags = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW;
     try {
-      this.#fd = openSync(join(dir, name), flags);
+      this.#fd = openFifo(join(dir, name), constants.O_RDWR);
     } catch (cause) {
+      if (cause instanceof L4Error) throw cause;
       throw new L4Error('EINVAL', `Cannot open doorbell ${name} as there is none of that name in this lab`, {
         cause,
       });
-    }
-    if (!fstatSync(this.#fd).isFIFO()) {
-      closeSync(this.#fd);
-      throw new L4Error('EINVAL', `Cannot open doorbell ${name} as it is not a FIFO`);
     }
   }
 

@@ -81,7 +81,11 @@ export function sigaction(signal: number, action: Uint8Array): void {
 
 /** Allocates every page of [0, size) of an open file, so that no later touch can run out of space. */
 export function fallocate(fd: number, size: number): void {
-  if ((fallocateC(fd, 0, 0, size) as number) !== 0) throw new SystemError('fallocate');
+  while ((fallocateC(fd, 0, 0, size) as number) !== 0) {
+    const err = new SystemError('fallocate');
+    // Kernels before 6.10 give up at any signal, e.g. the end of a child.
+    if (err.code !== 'EINTR') throw err;
+  }
 }
 
 export function mkfifo(path: string, mode: number): void {

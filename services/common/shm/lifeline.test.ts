@@ -1,6 +1,7 @@
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openFiles } from '#common/testing/open_files';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { Lifeline, LifelineWatch } from './lifeline.ts';
 import { FileLock } from './lock.ts';
@@ -47,8 +48,13 @@ describe('LifelineWatch', () => {
     expect(second.check()).toBe(false);
   });
 
-  it('refuses what is no name', () => {
+  it('refuses what is no name, and what is no FIFO; nothing stays open', () => {
     expect(() => new Lifeline(dir.path, '../x')).toThrow('32 hex digits');
+    const name = randomName();
+    const path = join(dir.path, 'b', name);
+    writeFileSync(path, '');
+    expect(() => new LifelineWatch(dir.path, name, () => {})).toThrow('not a FIFO');
+    expect(openFiles(path)).toEqual([]);
   });
 });
 

@@ -3,11 +3,11 @@
  * open. When it ends, however that comes, the kernel closes the FIFO and the watcher reads end-of-file.
  * Works between containers that share the run directory; needs no heartbeats.
  */
-import { closeSync, constants, openSync, rmSync } from 'node:fs';
+import { closeSync, constants, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFifo, openFifo, removeFifo } from './fifo.ts';
 import * as libc from './libc.ts';
 import { isRandomName } from './run_dir.ts';
-import { bindToProcess } from './sweep.ts';
 
 function pathOf(runDir: string, name: string): string {
   if (!isRandomName(name)) throw new Error('Cannot use lifeline as its name must be 32 hex digits');
@@ -22,16 +22,12 @@ export class Lifeline {
   /** Makes the FIFO `<run dir>/b/<name><suffix>`. */
   constructor(runDir: string, name: string, suffix = '') {
     this.#path = pathOf(runDir, name) + suffix;
-    libc.mkfifo(this.#path, 0o600);
-    // For reading as well: opening must not wait for the watcher, and its end must not concern us.
-    this.#fd = openSync(this.#path, constants.O_RDWR | constants.O_NONBLOCK);
-    bindToProcess(this.#fd);
+    this.#fd = makeFifo(this.#path, 'a lifeline');
   }
 
   /** As the end of the process does it; the FIFO goes as well. */
   close(): void {
-    closeSync(this.#fd);
-    rmSync(this.#path, { force: true });
+    removeFifo(this.#path, this.#fd);
   }
 }
 
@@ -44,7 +40,7 @@ export class EndWatch {
 
   /** Calls `onEnd` once, from the event loop or from `check`. Throws when there is no such FIFO. */
   constructor(path: string, onEnd: () => void) {
-    this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+    this.#fd = openFifo(path, constants.O_RDONLY);
     this.#onEnd = onEnd;
     this.#watch = libc.watchReadable(this.#fd, () => void this.check());
   }

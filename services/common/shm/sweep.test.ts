@@ -21,7 +21,11 @@ afterEach(() => dir[Symbol.dispose]());
 
 /** Files by their part, e.g. `m/0123...`. */
 function files(): string[] {
-  return ['m', 'b'].flatMap((part) => readdirSync(join(dir.path, part)).map((name) => `${part}/${name}`));
+  return ['m', 'b'].flatMap((part) =>
+    readdirSync(join(dir.path, part))
+      .sort()
+      .map((name) => `${part}/${name}`),
+  );
 }
 
 function age(names: readonly string[]): void {
