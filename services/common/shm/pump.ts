@@ -4,8 +4,10 @@
  * While there is work it polls, turn by turn, so that timers, sockets and calls get their share. Whenever the
  * work runs out it gives up the core, for a peer on the same core must be able to produce, and looks again; what this
  * process itself waits for (a file written, a socket drained) comes through the event loop, so after some looks
- * it goes round that. After a moment without work it arms the notifications and sleeps until a doorbell kicks it. Idle, it costs nothing.
+ * it goes round that. After a moment without work, or at once beside programs that keep the core (crowd.ts), it arms the
+ * notifications and sleeps until a doorbell kicks it. Idle, it costs nothing.
  */
+import { Crowd } from './crowd.ts';
 import { inlineDeeply } from './jit.ts';
 import { schedYield } from './libc.ts';
 import { takeShortTurns } from './slice.ts';
@@ -36,6 +38,7 @@ const LOOKS = 4;
 export class Pump {
   readonly #work: PumpWork;
   readonly #spinMs: number;
+  readonly #crowd = new Crowd();
   #state: 'stopped' | 'asleep' | 'scheduled' | 'running' = 'stopped';
   #kicked = false;
   /** When the pump last had work; 0 while it has. */
@@ -85,18 +88,30 @@ export class Pump {
     else if (this.#idleSince === 0) this.#idleSince = start;
     // poll() may have stopped us.
     if ((this.#state as string) === 'stopped') return;
-    if (this.#idleSince === 0 || start - this.#idleSince <= this.#spinMs) this.#linger(start + TURN_MS);
-    else if (this.#fallAsleep()) return;
+    if (this.#crowd.isCrowded(start)) {
+      if (this.#idleSince !== 0 && this.#fallAsleep()) return;
+    } else if (this.#idleSince === 0 || start - this.#idleSince <= this.#spinMs) {
+      this.#linger(start + TURN_MS);
+    } else if (this.#fallAsleep()) {
+      return;
+    }
     if ((this.#state as string) === 'stopped') return;
     this.#schedule();
   };
 
   /** Lets peers on this core run, and goes on at once with what they have made: a turn of the event loop costs more. */
   #linger(end: number): void {
+    let now = performance.now();
     for (let n = 0; n < LOOKS; n++) {
+      const start = now;
       schedYield();
-      if (this.#pollUntil(end)) this.#idleSince = 0;
-      if ((this.#state as string) === 'stopped' || performance.now() >= end) return;
+      now = performance.now();
+      this.#crowd.yielded(start, now);
+      if (this.#pollUntil(end)) {
+        this.#idleSince = 0;
+        now = performance.now();
+      }
+      if ((this.#state as string) === 'stopped' || now >= end) return;
     }
   }
 
