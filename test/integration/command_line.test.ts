@@ -105,6 +105,9 @@ it('-e, --exit and --wait-and-exit do what ned does with them', async () => {
   expect(bed.files()).toEqual([]);
 });
 
+/** How many times as long as the smallest lab takes, from its start to its end, the end of one may take. */
+const AT_ONCE = 8;
+
 describe('Ctrl-C', () => {
   it.each([
     ['as soon as anything is printed', /\|/],
@@ -115,12 +118,17 @@ describe('Ctrl-C', () => {
     ['when the link is up', /Link speed is/],
     ['when curl waits for its lease', /Waiting for DHCP/],
   ])('%s ends the lab at once, with status 130 and nothing left', async (_, moment) => {
+    const start = performance.now();
+    expect((await bed.done(['run', '--exit', script('')])).status).toBe(0);
+    const smallest = performance.now() - start;
     const run = bed.l4lab(['run', CURL_LAB]);
     await run.saw(moment);
+    const begun = performance.now();
     // A terminal's Ctrl-C reaches the whole group, people press it twice, and timeout(1) sends it twice.
     run.child.kill('SIGINT');
     run.child.kill('SIGINT');
     expect(await run.exit).toBe(130);
+    expect(performance.now() - begun).toBeLessThan(AT_ONCE * smallest);
     expect(`${run.text}${run.stderr}`).not.toMatch(/terminate called|node:internal/);
     expect([bed.files(), bed.processes()]).toEqual([[], []]);
   });
