@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { CAPACITY, KNOWN, keyHi, LEARNED, MacTable, MOVED, REPLACED } from './mac_table.ts';
 
 describe('MacTable', () => {

@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { DMA_ALIGN, DMA_FROM_DEVICE, DMA_TO_DEVICE, DmaSpace } from './dma_space.ts';
 import { FunctionDma } from './function_dma.ts';
 import { DMA_MAX } from './nic_model.ts';

@@ -1,5 +1,7 @@
-/** A million hostile operations: out of a seed that stays, out of one that is drawn, and whatever has failed before. */
-import { randomInt } from 'node:crypto';
+/**
+ * A million hostile operations and whatever has failed before. The seeds stay: a red test must tell what a change has done,
+ * and not that today's numbers were others. `npm run fuzz` draws.
+ */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readCorpus } from './corpus.ts';
@@ -7,7 +9,7 @@ import { fuzz } from './fuzz.ts';
 import { type HalfName, runCase } from './halves.ts';
 
 const CORPUS = join(import.meta.dirname, 'corpus');
-const drawn = randomInt(2 ** 31);
+const SEEDS = [1, 2 ** 30];
 const MS = 900_000;
 
 describe('what has failed before', () => {
@@ -27,7 +29,7 @@ const HALVES: readonly (readonly [what: string, half: HalfName, operations: numb
 ];
 
 describe.each(HALVES)('%s', (_what, half, operations) => {
-  it.each([1, drawn])(
+  it.each(SEEDS)(
     'seed %d',
     async (seed) => {
       expect(await fuzz({ half, seed, operations, corpus: CORPUS })).toBeGreaterThanOrEqual(operations);

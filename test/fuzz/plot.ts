@@ -28,11 +28,20 @@ export const BUFFER_BYTES = RW_BYTES - BUFFERS;
 /** Fills guards: bytes that nobody may see. */
 export const GUARD = Buffer.from('c0ffee00baddcafe', 'hex');
 
+/**
+ * Eight bytes of one client. No two clients' are alike at any place: who sends its own secret and a byte or two behind it
+ * (the switch adds some, too: `num_buffers`, a checksum) must not have made up another one's.
+ */
+function secretOf(number: number): Buffer {
+  return Buffer.from([0x5e, 0xc7, 0xe7, 0xf1, 0x9b, 0x33, 0xd4, 0xa8].map((byte) => byte ^ (43 * number)));
+}
+
 export class Plot {
   /** Offsets in the memory. */
   readonly rw: number;
   readonly ro: number;
   readonly bytes: Buffer;
+  readonly number: number;
   /** Eight bytes that fill the read-only region. */
   readonly secret: Buffer;
   readonly #guards: Buffer;
@@ -43,7 +52,8 @@ export class Plot {
     this.rw = at + RW_AT;
     this.ro = at + RO_AT;
     this.bytes = Buffer.from(memory.buffer, at, PLOT_BYTES);
-    this.secret = Buffer.from([0x5e, 0xc7, 0xe7, 0xf1, 0x9b, 0x33, 0xd4, number]);
+    this.number = number;
+    this.secret = secretOf(number);
     this.#guards = Buffer.alloc(PLOT_BYTES, GUARD);
     this.#secrets = Buffer.alloc(RO_BYTES, this.secret);
     this.bytes.fill(GUARD);
@@ -76,13 +86,13 @@ export class Plot {
       same(RO_AT, RO_AT + RO_BYTES, this.#secrets) &&
       same(RO_AT + RO_BYTES, PLOT_BYTES, this.#guards);
     if (!intact)
-      throw new Error(`client ${this.secret[7]}: something was written outside of its writable memory`);
+      throw new Error(`client ${this.number}: something was written outside of its writable memory`);
   }
 
   /** Throws when the client's memory holds what it never can have: bytes of nobody, or those of `words`. */
   checkUnseen(words: readonly Buffer[]): void {
     for (const word of [GUARD, ...words])
       if (this.writable.includes(word))
-        throw new Error(`client ${this.secret[7]} has bytes that it must not see: ${word.toString('hex')}`);
+        throw new Error(`client ${this.number} has bytes that it must not see: ${word.toString('hex')}`);
   }
 }

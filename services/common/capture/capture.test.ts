@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { Memory } from '../memory.ts';
 import { DROP, dropComment, dropKey, dropText } from './drop_reasons.ts';
 import { CaptureError, INBOUND, OUTBOUND } from './pcapng.ts';

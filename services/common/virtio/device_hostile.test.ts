@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import * as c from './config_page.ts';
 import { VirtioError } from './errors.ts';
 import { layoutQueue } from './layout.ts';

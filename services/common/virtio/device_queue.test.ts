@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { BASE, MockDriver } from '#common/testing/mock_driver';
 import { DeviceQueue } from './device_queue.ts';
 import { RingError } from './errors.ts';

@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Memory } from '#common/memory';
+import fc from '#common/testing/fast_check';
 import { MockDevice } from '#common/testing/mock_device';
 import { DriverQueue } from './driver_queue.ts';
 import { RingError } from './errors.ts';

@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { VirtioError } from './errors.ts';
 import { Regions } from './regions.ts';
 

@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Memory } from '#common/memory';
+import fc from '#common/testing/fast_check';
 import { addSums, checksumOf, storeSum, sumBytes, sumPieces, swapSum } from './checksum.ts';
 import { slowSum } from './testing/tcp_frame.ts';
 

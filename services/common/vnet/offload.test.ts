@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { DROP } from '#common/capture/drop_reasons';
+import fc from '#common/testing/fast_check';
 import * as f from '#common/virtio/features';
 import { guestAbilities, hostAbilities, missingFeature, portFeatures } from './offload.ts';
 import { TAG_INSERT, TAG_KEEP, TAG_REMOVE, TAG_REPLACE } from './tag.ts';

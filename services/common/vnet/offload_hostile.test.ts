@@ -1,7 +1,8 @@
 /** Offload headers that lie: dropped with a reason, forwarded to nobody, and never a byte read beyond the frame. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import { DROP } from '#common/capture/drop_reasons';
+import fc from '#common/testing/fast_check';
 import * as f from '#common/virtio/features';
 import { MIN_GSO_SIZE } from './offload_check.ts';
 import { ethernet, type MockClient } from './testing/mock_client.ts';

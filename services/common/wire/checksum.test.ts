@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { Memory } from '../memory.ts';
 import { get16, get32, put16, put32 } from './bytes.ts';
 import { finish, fold, sumOf, sumOfMemory, update32At, updated16 } from './checksum.ts';

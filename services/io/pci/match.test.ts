@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import type { PciIdentity } from './function.ts';
 import { explainPciId, PCI_CLASS_ALIASES, pciMatches } from './match.ts';
 

@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { globMatches } from './glob.ts';
 
 /** A text whose characters can be looked at so often. */

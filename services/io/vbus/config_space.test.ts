@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import type { CfgWidth, PciFunction } from '../pci/function.ts';
 import { testBus } from '../testing/bus.ts';
 import { E1000, type FakeFunction, type FakePci, I350 } from '../testing/fake_machine.ts';

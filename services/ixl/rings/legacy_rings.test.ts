@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { REG } from '#common/nic/e1000';
+import fc from '#common/testing/fast_check';
 import { BUFFER, lengthOf, setLength } from '../memory/buffer.ts';
 import { type Bench, frame, startE1000 } from '../testing/fakes.ts';
 

@@ -1,10 +1,11 @@
 /** VXLAN ports of a whole switch, and a far end made of plain sockets. */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { networkInterfaces } from 'node:os';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Capability, createGate, rootCapability } from '#common/ipc/capability';
 import { bind } from '#common/ipc/service';
 import { NetClient, TestTask } from '#common/testing/net_client';
+import { openFiles } from '#common/testing/open_files';
 import { type TestRunDir, testRunDir } from '#common/testing/run_dir';
 import { type HeldPort, holdUdpPort } from '#common/testing/udp_port';
 import { parseIp } from '#common/udp/address';
@@ -102,14 +103,7 @@ async function client(): Promise<NetClient> {
 function udpSockets(): string[] {
   const lines = readFileSync('/proc/self/net/udp', 'latin1').trim().split('\n').slice(1);
   const all = new Set(lines.map((line) => line.trim().split(/\s+/)[9]));
-  const targets = readdirSync('/proc/self/fd').map((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
-    } catch {
-      return ''; // of the listing itself
-    }
-  });
-  const own = targets.map((target) => /^socket:\[(\d+)\]$/.exec(target)?.[1]);
+  const own = openFiles('socket:').map((target) => /^socket:\[(\d+)\]$/.exec(target)?.[1]);
   return own.filter((inode) => inode !== undefined && all.has(inode)).sort() as string[];
 }
 

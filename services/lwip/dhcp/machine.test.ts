@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { BOOTREPLY, DHCP_OPTION, DHCP_TYPE, type DhcpMessage } from '#common/wire/dhcp';
 import { addressesOption, u8Option, u16Option, u32Option } from '#common/wire/dhcp_options';
 import { type DhcpAction, DhcpMachine } from './machine.ts';

@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { Memory } from '#common/memory';
+import fc from '#common/testing/fast_check';
 import { put16 } from '#common/wire/bytes';
 import { dhcpType } from '#common/wire/dhcp_options';
 import { messageFor } from './messages.ts';

@@ -1,5 +1,5 @@
 /** Drivers that are out of their minds: whatever they write, the model stays inside of what is mapped. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import {
   REG,
@@ -11,6 +11,7 @@ import {
   TX_TUCMD_IP,
   TX_TUCMD_TCP,
 } from '#common/nic/e1000';
+import fc from '#common/testing/fast_check';
 import { frame, packet, TinyDriver } from '../testing/tiny_driver.ts';
 
 const RINGS = 0x20000;

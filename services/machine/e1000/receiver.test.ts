@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   CTRL_SLU,
@@ -31,6 +30,7 @@ import {
   TX_CMD_EOP,
   TX_CMD_IFCS,
 } from '#common/nic/e1000';
+import fc from '#common/testing/fast_check';
 import { frame, packet, slowSum, TinyDriver } from '../testing/tiny_driver.ts';
 
 const DONE = RX_STATUS_DD | RX_STATUS_EOP;

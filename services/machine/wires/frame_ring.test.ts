@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Arena } from '#common/shm/arena';
+import fc from '#common/testing/fast_check';
 import { FrameRing, SLOT_SIZE } from './frame_ring.ts';
 
 const arena = new Arena(2 ** 20);

@@ -87,6 +87,7 @@ export class TestGuest implements WireEnd {
   }
 
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
     this.#pump.stop();
     this.#wire.close();

@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { put16 } from '#common/wire/bytes';
 import { finish, fold, pseudoSum, sumOf } from '#common/wire/checksum';
 import { ETHERTYPE, emitEthernet } from '#common/wire/ethernet';

@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '#common/testing/fast_check';
 import { DNS_FLAG, DNS_TYPE, type DnsMessage, decodeDns, encodeDns, rcodeOf } from '#common/wire/dns';
 import { decodeQuery, encodeServfail, FixedNames } from './names.ts';
 

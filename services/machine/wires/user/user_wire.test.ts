@@ -4,6 +4,7 @@ import { createSocket } from 'node:dgram';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openFiles } from '#common/testing/open_files';
 import { DHCP_OPTION } from '#common/wire/dhcp';
 import { optionAddresses } from '#common/wire/dhcp_options';
 import { DNS_TYPE, rcodeOf } from '#common/wire/dns';
@@ -133,6 +134,22 @@ describe('UserWire', () => {
     const send = () => guest.sendUdp(MIRROR, 53_000, 7, Buffer.from('hello'));
     const answer = await guest.exchange('UDP', send, (frame) => udpOf(frame, 53_000, 7));
     expect(Buffer.from(answer).toString()).toBe('echo hello');
+    echo.close();
+  });
+
+  it('takes the sockets of its guest along when it ends', async () => {
+    const echo = createSocket('udp4');
+    echo.on('message', (message, peer) => echo.send(message, peer.port, peer.address));
+    await new Promise<void>((resolve) => echo.bind(0, '127.0.0.1', resolve));
+    const before = openFiles('socket:');
+    start([`10.0.2.100:7=127.0.0.1:${echo.address().port}`]);
+    for (const own of [53_000, 53_001, 53_002]) {
+      const send = () => guest.sendUdp(MIRROR, own, 7, Buffer.from('hello'));
+      await guest.exchange('UDP', send, (frame) => udpOf(frame, own, 7));
+    }
+    expect(openFiles('socket:').length).toBeGreaterThanOrEqual(before.length + 3);
+    guest.close();
+    expect(openFiles('socket:')).toEqual(before);
     echo.close();
   });
 
