@@ -7,6 +7,15 @@ import { ERR } from './errors.ts';
 import type { Ffi } from './ffi.ts';
 import { TCP_PCB, TCP_STATE } from './layout.ts';
 
+/**
+ * Connections whose handshake is not done: the oldest of more are given up. Not the new one: a client that means it is done
+ * with its handshake long before as many strangers have come. Each costs some 400 bytes, and each frame a walk over all.
+ */
+export const MAX_HALF_OPEN = 1024;
+/** What has come in between two looks at how many there are; a SYN counts for more, as others seldom are one in disguise. */
+const LOOK_AFTER = 4096;
+const SYN_WEIGHT = 32;
+
 /** What the walk needs of the stack's memory. */
 interface Place extends Memory {
   readonly address: number;
@@ -24,11 +33,25 @@ export class ActivePcbs {
   /** Connections that `ask` has asked, while there are more; -1 when it is through. */
   #asked = -1;
 
+  /** Frames since the last look at half-open connections, by their weight. */
+  #heard = 0;
+
   constructor(ffi: Ffi, memory: Place, at: number) {
     this.#ffi = ffi;
     this.#memory = memory;
     this.#at = at;
     this.#head = new BigUint64Array(ffi.view(ffi.symbol('tcp_active_pcbs'), 8));
+  }
+
+  /** Before lwIP sees a frame, which `opens` a connection for all that one sees: there is a bound to those that only begin. */
+  heard(opens: boolean): void {
+    this.#heard += opens ? SYN_WEIGHT : 1;
+    if (this.#heard < LOOK_AFTER) return;
+    this.#heard = 0;
+    let count = 0;
+    // The newest comes first. Nobody is told: who has forged its address has not asked for a RST either.
+    for (const pcb of this.#look())
+      if (this.#state(pcb) === TCP_STATE.SYN_RCVD && ++count > MAX_HALF_OPEN) this.#ffi.tcp_abandon(pcb, 0);
   }
 
   /** There is room for frames again: sends what is left of `ask`, and what every connection has. */
@@ -69,6 +92,10 @@ export class ActivePcbs {
       view.getUint32(this.#at + TCP_PCB.STATE, true) >= TCP_STATE.ESTABLISHED &&
       view.getUint16(this.#at + TCP_PCB.SND_QUEUELEN, true) > 0
     );
+  }
+
+  #state(pcb: number): number {
+    return this.#read(pcb).view.getUint32(this.#at + TCP_PCB.STATE, true);
   }
 
   #look(): readonly number[] {

@@ -69,6 +69,7 @@ export interface LwipFunctions {
   tcp_shutdown(pcb: Pointer, rx: number, tx: number): number;
   tcp_close(pcb: Pointer): number;
   tcp_abort(pcb: Pointer): void;
+  tcp_abandon(pcb: Pointer, reset: number): void;
   udp_new_ip_type(type: number): Pointer;
   udp_bind(pcb: Pointer, ip: Pointer, port: number): number;
   udp_recv(pcb: Pointer, fn: Pointer, arg: number): void;
@@ -121,6 +122,7 @@ const SIGNATURES: Record<keyof LwipFunctions, [string, string[]]> = {
   tcp_shutdown: [E, [P, 'int', 'int']],
   tcp_close: [E, [P]],
   tcp_abort: ['void', [P]],
+  tcp_abandon: ['void', [P, 'int']],
   udp_new_ip_type: [P, ['uint8_t']],
   udp_bind: [E, [P, P, 'uint16_t']],
   udp_recv: ['void', [P, P, P]],

@@ -245,8 +245,10 @@ export class Netif implements StackNetif, FrameSink {
     this.counters.rxBytes += length;
     const { u8 } = memory;
     const type = get16(u8, offset + ETH.TYPE);
+    const opens = opensConnection(u8, offset, length);
+    this.#stack.heard(opens);
     if (type === ETHERTYPE.ARP) this.neighbours.heard();
-    else if (opensConnection(u8, offset, length)) {
+    else if (opens) {
       this.neighbours.learn(offset);
       this.#stack.timeWait.makeWay(offset);
     }

@@ -258,6 +258,11 @@ export class Stack {
     return undefined;
   }
 
+  /** A frame comes, which `opens` a connection or does not look as if. */
+  heard(opens: boolean): void {
+    this.#pcbs.heard(opens);
+  }
+
   /** There is room for frames again: everybody whose output was refused tries once more. */
   retryOutput(): void {
     this.#pcbs.output();
