@@ -54,6 +54,26 @@ export class ActivePcbs {
       if (this.#state(pcb) === TCP_STATE.SYN_RCVD && ++count > MAX_HALF_OPEN) this.#ffi.tcp_abandon(pcb, 0);
   }
 
+  /**
+   * Before lwIP's clock ticks: the timer that asks whether a peer's window is still closed ends where there is nothing to
+   * send, or an answer to wait for. lwIP leaves it running when data that was sent before a time-out is acknowledged
+   * behind it by a peer whose window is closed, and ends the process by an assertion when it finds it so.
+   */
+  endVainProbes(): void {
+    const { address, u8 } = this.#memory;
+    const backoff = this.#at + TCP_PCB.PERSIST_BACKOFF;
+    for (let pcb = Number(this.#head[0]); pcb !== 0; ) {
+      const { view } = this.#read(pcb);
+      const waits = view.getBigUint64(this.#at + TCP_PCB.UNACKED, true) !== 0n;
+      const vain = waits || view.getBigUint64(this.#at + TCP_PCB.UNSENT, true) === 0n;
+      if (vain && u8[backoff] !== 0) {
+        u8[backoff] = 0;
+        this.#ffi.memcpy(pcb + TCP_PCB.PERSIST_BACKOFF, address + backoff, 1);
+      }
+      pcb = Number(view.getBigUint64(this.#at + TCP_PCB.NEXT, true));
+    }
+  }
+
   /** There is room for frames again: sends what is left of `ask`, and what every connection has. */
   output(): void {
     if (this.#asked >= 0 && !this.#askOn()) return;

@@ -61,7 +61,7 @@ export interface LwipFunctions {
   tcp_accept(pcb: Pointer, fn: Pointer): void;
   tcp_bind(pcb: Pointer, ip: Pointer, port: number): number;
   tcp_connect(pcb: Pointer, ip: Pointer, port: number, fn: Pointer): number;
-  tcp_listen_with_backlog(pcb: Pointer, backlog: number): Pointer;
+  tcp_listen_with_backlog_and_err(pcb: Pointer, backlog: number, err: Pointer): Pointer;
   tcp_recved(pcb: Pointer, length: number): void;
   tcp_write(pcb: Pointer, data: Uint8Array, length: number, flags: number): number;
   tcp_output(pcb: Pointer): number;
@@ -114,7 +114,7 @@ const SIGNATURES: Record<keyof LwipFunctions, [string, string[]]> = {
   tcp_accept: ['void', [P, P]],
   tcp_bind: [E, [P, P, 'uint16_t']],
   tcp_connect: [E, [P, P, 'uint16_t', P]],
-  tcp_listen_with_backlog: [P, [P, 'uint8_t']],
+  tcp_listen_with_backlog_and_err: [P, [P, 'uint8_t', P]],
   tcp_recved: ['void', [P, 'uint16_t']],
   tcp_write: [E, [P, 'const void *', 'uint16_t', 'uint8_t']],
   tcp_output: [E, [P]],

@@ -1,98 +1,106 @@
-// Frames that break every rule they can: lwIP asserts (and ends the process) on states that must not be reachable.
-import { expect, it } from 'vitest';
-import { Arena } from '#common/shm/arena';
-import { get16, put16 } from '#common/wire/bytes';
-import { finish, pseudoSum, sumOf } from '#common/wire/checksum';
-import { ETHERTYPE, emitEthernet } from '#common/wire/ethernet';
-import { emitIpv4, IP_PROTOCOL, IPV4 } from '#common/wire/ipv4';
-import { Netif } from './netif.ts';
+// Frames and peers that break every rule they can: lwIP asserts (and ends the process) on states that must not be reachable.
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { Random } from '#common/testing/random';
+import { formatIpv4 } from '#common/wire/ipv4';
 import { Server } from './server.ts';
-import { Stack } from './stack.ts';
+import { Socket } from './socket.ts';
+import { BareNetif } from './testing/bare_netif.ts';
+import { HostileFrames, SERVER_PORT } from './testing/hostile_frames.ts';
+import { HostilePeers, PEER_PORT, PEERS } from './testing/hostile_peers.ts';
 import { UdpSocket } from './udp.ts';
 
-const FRAMES = 30_000;
-const BUFFERS = 64;
-const SLOT = 2048;
-const IP = 0x0a00020f;
+const FRAMES = 40_000;
+const TICK_MS = 250;
+/** Seconds that a fragment waits for others at most. */
+const REASSEMBLY = 61;
+const SEED = Number(process.env.L4LAB_SEED ?? 1);
 
-/** Deterministic: a failure can be repeated. */
-function dice(seed: number): (sides: number) => number {
-  let state = seed;
-  return (sides) => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-    return Math.floor((state / 2 ** 32) * sides);
-  };
-}
-
-it('Netif.receive() survives hostile frames and gets every buffer back', () => {
-  const arena = new Arena(2 ** 26);
-  const stack = Stack.open(arena);
-  const base = arena.mapPrivate(BUFFERS * SLOT);
-  const slot = arena.mapPrivate(SLOT);
-  const free = Array.from({ length: BUFFERS }, (_, i) => i);
-  const netif = new Netif(stack, {
-    mac: Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56),
-    mtu: 1500,
-    rxBuffers: BUFFERS,
-    start: () => {},
-    txSlot: () => slot,
-    txCommit: () => {},
-    flush: () => {},
-    rxRelease: (index) => void free.push(index),
-    close: () => {},
-  });
-  netif.setAddress(IP, 0xffffff00, 0x0a000202);
-  const host = { stack, netifs: [netif], lookup: () => {} };
-  const server = new Server(host, {}, (socket) => socket.on('error', () => {}).resume()).listen(80);
-  const udp = new UdpSocket(host).bind(53);
-  const roll = dice(7);
-  for (let n = 0; n < FRAMES; n++) {
-    const index = free.pop();
-    if (index === undefined) throw new Error(`starved at frame ${n}`);
-    const at = base + index * SLOT;
-    netif.receive(index, at, hostileFrame(arena.u8, at, netif.mac, roll));
-    if (roll(8) === 0) netif.endBatch();
-    if (n % 1000 === 0) for (let k = 0; k < 20; k++) stack.ffi.ip_reass_tmr();
-  }
-  for (let k = 0; k < 60; k++) stack.ffi.ip_reass_tmr();
-  server.close();
-  udp.close();
-  netif.close();
-  stack.timers.stop();
-  expect(netif.counters.rxFrames).toBeGreaterThan(FRAMES / 2);
-  expect([netif.held, free.length]).toEqual([0, BUFFERS]);
+beforeEach(() => {
+  // lwIP's clock is ours.
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
 });
 
-/** Writes an IPv4 frame, right on the outside and wrong somewhere inside. Returns its length. */
-function hostileFrame(u8: Uint8Array, at: number, mac: Uint8Array, roll: (sides: number) => number): number {
-  const length = 60 + roll(140);
-  for (let i = 0; i < length; i++) u8[at + i] = roll(256);
-  const ip = emitEthernet(u8, at, mac, Uint8Array.of(2, 0, 0, 0, 0, 1), ETHERTYPE.IPV4);
-  const protocol = [IP_PROTOCOL.ICMP, IP_PROTOCOL.TCP, IP_PROTOCOL.UDP][roll(3)] as number;
-  const source = 0x0a000202 + roll(3);
-  emitIpv4(u8, ip, length - 34, protocol, source, IP);
-  if (roll(4) === 0) put16(u8, ip + IPV4.FRAGMENT, [0x2000, 0x2001, 1, 0x1fff][roll(4)] as number);
-  if (roll(6) === 0) u8[ip] = 0x40 | (5 + roll(11));
-  if (roll(9) === 0) put16(u8, ip + IPV4.TOTAL_LENGTH, roll(300));
-  put16(u8, ip + IPV4.CHECKSUM, 0);
-  const header = ((u8[ip] as number) & 15) * 4;
-  put16(u8, ip + IPV4.CHECKSUM, finish(sumOf(u8, ip, header)));
-  const body = ip + header;
-  const size = Math.min(get16(u8, ip + IPV4.TOTAL_LENGTH), length - 14) - header;
-  if (protocol === IP_PROTOCOL.TCP && size >= 20) {
-    put16(u8, body + 2, 80);
-    u8[body + 12] = (5 + roll(4)) << 4;
-    u8[body + 13] = [0x02, 0x10, 0x18, 0x11, 0x04, 0x29, 0x12][roll(7)] as number;
-    put16(u8, body + 16, 0);
-    put16(u8, body + 16, finish(pseudoSum(source, IP, protocol, size) + sumOf(u8, body, size)));
-  } else if (protocol === IP_PROTOCOL.UDP && size >= 8) {
-    put16(u8, body + 2, roll(2) ? 53 : 68);
-    if (roll(3) > 0) put16(u8, body + 4, size);
-    put16(u8, body + 6, 0);
-  } else if (size >= 8) {
-    u8[body] = [8, 0, 3, 11][roll(4)] as number;
-    put16(u8, body + 2, 0);
-    put16(u8, body + 2, finish(sumOf(u8, body, size)));
-  }
-  return roll(10) === 0 ? roll(length) : length;
-}
+let close = (): void => {};
+
+afterEach(() => {
+  close();
+  vi.useRealTimers();
+});
+
+it.each([SEED, SEED + 1])(
+  'Netif survives hostile frames and peers, and gets every buffer back (seed %d)',
+  async (seed) => {
+    const random = new Random(seed);
+    let peers: HostilePeers | undefined;
+    const room = () => !random.oneIn(50);
+    const bare = new BareNetif({ rxBuffers: 256, room, sent: (_u8, at) => peers?.heard(at) });
+    const { stack, netif } = bare;
+    const target = { mac: netif.mac, ip: netif.ip, ip6: () => bare.ip6() };
+    peers = new HostilePeers(stack.memory.u8, target, random);
+    const frames = new HostileFrames(stack.memory.u8, target, random);
+    const host = { stack, netifs: [netif], lookup: () => {} };
+
+    const count = { accepted: 0, connected: 0, data: 0, datagrams: 0 };
+    /** Answers some, stops reading now and then, and ends in any way. */
+    const use = (socket: Socket): Socket =>
+      socket
+        .on('error', () => {})
+        .on('end', () => socket.end())
+        .on('data', (data) => {
+          count.data += data.length;
+          if (random.oneIn(4)) socket.write(data);
+          if (random.oneIn(200)) socket.end();
+          else if (random.oneIn(300)) socket.destroy();
+          else if (random.oneIn(20))
+            setImmediate(() => socket.pause() && setImmediate(() => socket.resume()));
+        });
+    const server = new Server(host, {}, (socket) => {
+      count.accepted++;
+      use(socket);
+    }).listen(SERVER_PORT);
+    const udp = new UdpSocket(host).bind(53).on('message', () => count.datagrams++);
+    // What connections have is given back by the end of their interface.
+    close = () => {
+      server.close();
+      udp.close();
+      bare[Symbol.dispose]();
+      close = () => {};
+    };
+    const connect = (): void => {
+      const socket = use(new Socket(host));
+      socket.on('connect', () => {
+        count.connected++;
+        socket.write(Buffer.alloc(random.below(20_000)));
+      });
+      socket.connect(PEER_PORT, formatIpv4(0x0a000203 + random.below(PEERS)));
+      if (random.oneIn(2)) socket.write(Buffer.alloc(random.below(5000)));
+      if (random.oneIn(4)) socket.end();
+      else setTimeout(() => socket.destroy(), random.below(100) * TICK_MS);
+    };
+
+    for (let n = 0; n < FRAMES; n++) {
+      // A quarter of the buffers always stays with the device.
+      expect(bare.free).toBeGreaterThanOrEqual(bare.rxBuffers / 4);
+      bare.receive((at) => (random.oneIn(2) ? frames.write(at) : (peers as HostilePeers).write(at)));
+      if (random.oneIn(8)) netif.endBatch();
+      if (random.oneIn(20)) vi.advanceTimersByTime(TICK_MS);
+      if (random.oneIn(150)) connect();
+      if (random.oneIn(400)) netif.txRoom();
+      if (random.oneIn(400)) netif.rxLost();
+      if (random.oneIn(64)) await new Promise(setImmediate);
+    }
+    // Without traffic the clock stands still before that.
+    for (let n = 0; n < REASSEMBLY; n++) {
+      stack.ffi.ip_reass_tmr();
+      stack.ffi.ip6_reass_tmr();
+    }
+    close();
+    await new Promise(setImmediate);
+    expect(netif.counters.rxFrames).toBeGreaterThan(FRAMES / 2);
+    expect(count.accepted).toBeGreaterThan(FRAMES / 400);
+    expect(count.connected).toBeGreaterThan(FRAMES / 800);
+    expect(count.data).toBeGreaterThan(FRAMES);
+    expect(count.datagrams).toBeGreaterThan(FRAMES / 400);
+    expect([netif.held, bare.free]).toEqual([0, bare.rxBuffers]);
+  },
+);

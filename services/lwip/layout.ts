@@ -81,15 +81,19 @@ export const TCP_PCB = {
   RTO: 124,
   SND_BUF: 168,
   SND_QUEUELEN: 172,
+  UNSENT: 184,
+  UNACKED: 192,
   KEEP_IDLE: 264,
   KEEP_INTVL: 268,
   KEEP_CNT: 272,
+  PERSIST_BACKOFF: 277,
   SIZE: 288,
 } as const;
 
 /** tcp_pcb.flags. */
 export const TF = { ACK_DELAY: 0x01, ACK_NOW: 0x02, NODELAY: 0x40 } as const;
 export const TCP_STATE = { CLOSED: 0, SYN_SENT: 2, SYN_RCVD: 3, ESTABLISHED: 4 } as const;
+export const SOF_REUSEADDR = 0x04;
 export const SOF_KEEPALIVE = 0x08;
 /** TCP_WND and TCP_SND_BUF of this build: window scaling is on but the window stays at 64 KiB. */
 export const TCP_WND = 65535;

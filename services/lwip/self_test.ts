@@ -9,7 +9,17 @@
 import type { Memory } from '#common/memory';
 import { writeIpv4 } from './address.ts';
 import type { Ffi } from './ffi.ts';
-import { PBUF, PBUF_FLAG_IS_CUSTOM, PBUF_LAYER, PBUF_TYPE, TCP_PCB, TCP_WND, UDP_PCB } from './layout.ts';
+import {
+  PBUF,
+  PBUF_FLAG_IS_CUSTOM,
+  PBUF_LAYER,
+  PBUF_TYPE,
+  TCP_PCB,
+  TCP_STATE,
+  TCP_WND,
+  TCP_WRITE_FLAG_COPY,
+  UDP_PCB,
+} from './layout.ts';
 
 /** Throws unless `actual` is `expected`. */
 export function check(what: string, actual: number, expected: number): void {
@@ -71,7 +81,22 @@ function checkTcp(ffi: Ffi, memory: Memory & { readonly address: number }, at: n
   check('tcp_pcb.flags', view.getUint16(TCP_PCB.FLAGS, true), 0);
   check('tcp_pcb.snd_queuelen', view.getUint16(TCP_PCB.SND_QUEUELEN, true), 0);
   checkTcpList(ffi, memory, at, pcb);
+  checkTcpQueues(ffi, view, pcb);
   ffi.tcp_abort(pcb);
+}
+
+/** lwIP queues what is written to an established connection, and sends nothing by itself. */
+function checkTcpQueues(ffi: Ffi, pcb: DataView, address: number): void {
+  const { UNSENT, UNACKED, PERSIST_BACKOFF, SND_QUEUELEN, STATE } = TCP_PCB;
+  const word = (at: number): number => Number(pcb.getBigUint64(at, true));
+  check('tcp_pcb.unsent of nothing', word(UNSENT), 0);
+  check('tcp_pcb.persist_backoff', pcb.getUint8(PERSIST_BACKOFF), 0);
+  pcb.setUint32(STATE, TCP_STATE.ESTABLISHED, true);
+  check('tcp_write()', ffi.tcp_write(address, Uint8Array.of(1), 1, TCP_WRITE_FLAG_COPY), 0);
+  pcb.setUint32(STATE, TCP_STATE.CLOSED, true);
+  check('tcp_pcb.snd_queuelen of a byte', pcb.getUint16(SND_QUEUELEN, true), 1);
+  check('whether tcp_pcb.unsent is set by a byte', Number(word(UNSENT) !== 0), 1);
+  check('tcp_pcb.unacked', word(UNACKED), 0);
 }
 
 /** lwIP puts what is bound at the head of a list. */

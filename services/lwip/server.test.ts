@@ -132,6 +132,21 @@ describe('Server', () => {
     server.close();
   });
 
+  it('listens again at once where it has closed connections first', async () => {
+    for (const text of ['one', 'two']) {
+      const server = new Server(host, {}, (socket: Socket) => socket.resume().end(text)).listen(8085);
+      await event(server, 'listening');
+      const gone = event<Socket>(server, 'connection').then((socket) => event(socket, 'close'));
+      let got = '';
+      for await (const chunk of net.connect(host.slirp.forward(8085), '127.0.0.1')) got += chunk;
+      expect(got).toBe(text);
+      await gone;
+      const closed = event(server, 'close');
+      server.close();
+      await closed;
+    }
+  });
+
   it('refuses a port in use and bad arguments', async () => {
     const first = new Server(host).listen(8081);
     await event(first, 'listening');

@@ -8,7 +8,7 @@ import { EventEmitter } from 'node:events';
 import { isPort, parseIp, writeAnyIp, writeIp } from './address.ts';
 import type { SocketHost } from './connector.ts';
 import { codeOf, ERR, endpointText, NetError } from './errors.ts';
-import { IPADDR_TYPE, TCP_PCB } from './layout.ts';
+import { IPADDR_TYPE, SOF_REUSEADDR, TCP_PCB } from './layout.ts';
 import { Socket, type SocketOptions } from './socket.ts';
 import type { Callee, Dirty } from './stack.ts';
 
@@ -78,27 +78,32 @@ export class Server extends EventEmitter<ServerEvents> implements Callee, Dirty 
     if (pcb === 0) throw this.#error('ENOBUFS', port, 'lwIP has no memory left');
     if (ip === undefined) writeAnyIp(memory, scratch.ip);
     else writeIp(memory, scratch.ip, ip);
+    // As `net.Server`: a port whose last connections are in TIME-WAIT is free.
+    const options = new Uint8Array(ffi.view(pcb + TCP_PCB.SO_OPTIONS, 1));
+    options[0] = (options[0] as number) | SOF_REUSEADDR;
     const err = ffi.tcp_bind(pcb, memory.address + scratch.ip, port);
-    if (err !== ERR.OK) {
-      ffi.tcp_abort(pcb);
-      throw this.#error(
-        codeOf(err),
-        port,
-        err === ERR.USE ? 'the port is in use' : `lwIP reports error ${err}`,
-      );
-    }
+    if (err !== ERR.OK) throw this.#refused(pcb, port, err);
     ffi.memcpy(memory.address + scratch.stage, pcb, TCP_PCB.SIZE);
     this.#port = memory.view.getUint16(scratch.stage + TCP_PCB.LOCAL_PORT, true);
     this.#address = host ?? '::';
-    this.#pcb = ffi.tcp_listen_with_backlog(pcb, MAX_BACKLOG);
-    if (this.#pcb === 0) {
-      ffi.tcp_abort(pcb);
-      throw this.#error('ENOBUFS', port, 'lwIP has no memory left');
-    }
+    const errAt = scratch.pbuf;
+    this.#pcb = ffi.tcp_listen_with_backlog_and_err(pcb, MAX_BACKLOG, memory.address + errAt);
+    if (this.#pcb === 0) throw this.#refused(pcb, port, memory.view.getInt8(errAt));
     this.#id = this.#host.stack.register(this);
     ffi.tcp_arg(this.#pcb, this.#id);
     ffi.tcp_accept(this.#pcb, callbacks.accept);
     this.ref();
+  }
+
+  #refused(pcb: number, port: number, err: number): NetError {
+    this.#host.stack.ffi.tcp_abort(pcb);
+    const reason =
+      err === ERR.USE
+        ? 'the port is in use'
+        : err === ERR.MEM
+          ? 'lwIP has no memory left'
+          : `lwIP reports error ${err}`;
+    return this.#error(codeOf(err), port, reason);
   }
 
   #error(code: ConstructorParameters<typeof NetError>[0], port: number, reason: string): NetError {

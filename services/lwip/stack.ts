@@ -137,7 +137,11 @@ export class Stack {
     this.callbacks = this.#registerCallbacks();
     this.#pcbs = new ActivePcbs(this.ffi, memory, this.scratch.stage);
     this.timeWait = new TimeWait(this.ffi, memory, this.scratch.stage);
-    this.timers = new StackTimers(this.ffi, () => this.settle());
+    this.timers = new StackTimers(
+      this.ffi,
+      () => this.#pcbs.endVainProbes(),
+      () => this.settle(),
+    );
   }
 
   /** The sequence numbers of new connections grow with tcp_ticks: let it start anywhere. */

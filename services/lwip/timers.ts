@@ -20,6 +20,7 @@ const ARP_MAX_AGE = 300;
 
 export class StackTimers {
   readonly #ffi: Ffi;
+  readonly #before: () => void;
   readonly #after: () => void;
   /** Heads of lwIP's lists of active and of TIME-WAIT connections: not null = tick. */
   readonly #active: BigUint64Array;
@@ -29,9 +30,10 @@ export class StackTimers {
   #ticks = 0;
   #asleepSince = 0;
 
-  /** `after` runs behind every tick: `Stack.settle`. */
-  constructor(ffi: Ffi, after: () => void) {
+  /** `before` and `after` run around every tick: `ActivePcbs.endVainProbes`, `Stack.settle`. */
+  constructor(ffi: Ffi, before: () => void, after: () => void) {
     this.#ffi = ffi;
+    this.#before = before;
     this.#after = after;
     this.#active = new BigUint64Array(ffi.view(ffi.symbol('tcp_active_pcbs'), 8));
     this.#timeWait = new BigUint64Array(ffi.view(ffi.symbol('tcp_tw_pcbs'), 8));
@@ -67,6 +69,7 @@ export class StackTimers {
 
   readonly #tick = (): void => {
     const ffi = this.#ffi;
+    this.#before();
     ffi.tcp_tmr();
     ffi.mld6_tmr();
     if (++this.#ticks % TICKS_PER_SECOND === 0) {

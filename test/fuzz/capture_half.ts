@@ -14,7 +14,7 @@ import { RingBroken, RingReader } from '#common/capture/ring_reader';
 import { RingWriter } from '#common/capture/ring_writer';
 import { PcapngWriter } from '#common/capture/writer';
 import { Memory } from '#common/memory';
-import { Random } from './random.ts';
+import { Random } from '#common/testing/random';
 
 const GUARD = 4096;
 const CAPACITY = 8192;

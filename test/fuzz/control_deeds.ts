@@ -9,9 +9,9 @@ import type { SharedMemories } from '#common/shm/dataspace';
 import type { Doorbells } from '#common/shm/doorbell';
 import { Lifeline } from '#common/shm/lifeline';
 import { randomName } from '#common/shm/run_dir';
+import type { Random } from '#common/testing/random';
 import { SwitchControl } from '../../proto/gen/services.js';
 import { evilDatagram } from './evil_datagrams.ts';
-import type { Random } from './random.ts';
 import { TUNNEL } from './switch_process.ts';
 
 const FLOOD_MS = 1500;

@@ -3,13 +3,13 @@
  * of its buffers back at most once, with no more bytes than they had room for, or a RingError, for good.
  */
 import fc from 'fast-check';
+import { Random } from '#common/testing/random';
 import { DriverQueue } from '#common/virtio/driver_queue';
 import { RingError } from '#common/virtio/errors';
 import { featureSet } from '#common/virtio/features';
 import { layoutQueue, queueBytes } from '#common/virtio/layout';
 import { Pieces } from '#common/virtio/pieces';
 import { HookedMemory } from './hooked_memory.ts';
-import { Random } from './random.ts';
 
 const GUARD = 64;
 const F_EVENT_IDX = 29;

@@ -1,6 +1,7 @@
 /** Who sends to a tunnel, and what those send who mean harm. */
+
+import type { Random } from '#common/testing/random';
 import { type IpAddress, type Network, parseIp, parseNetwork } from '#common/udp/address';
-import type { Random } from './random.ts';
 
 /** The ends of the tunnels of a world, in one address family. */
 export interface Ends {

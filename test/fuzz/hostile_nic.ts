@@ -1,13 +1,13 @@
 /** A NIC that lies: in its rings, in packet buffers, in its registers, and with interrupts. It reaches its DMA memory only. */
 import { L4Error } from '#common/ipc/errors';
 import { REG, RX_DESC, RX_STATUS_DD, RX_STATUS_EOP, TX_DESC, TX_STATUS_DD } from '#common/nic/e1000';
+import type { Random } from '#common/testing/random';
 import { BUFFER } from '#ixl/ixl';
 import type { DmaAllocator, DmaMemory } from '../../services/ixl/memory/dma_memory.ts';
 import type { DeviceView } from '../../services/ixl/testing/fake_dma.ts';
 import type { FakeE1000 } from '../../services/ixl/testing/fake_e1000.ts';
 import { evilFrame } from './evil_datagrams.ts';
 import type { HookedMemory } from './hooked_memory.ts';
-import type { Random } from './random.ts';
 
 const PAGE = 4096;
 const DMA_BASE = 2 ** 32;

@@ -12,12 +12,12 @@ import { DriverClient, type DriverEnv } from '#common/l4virtio/driver_client';
 import { Arena } from '#common/shm/arena';
 import { type Mapping, SharedMemories } from '#common/shm/dataspace';
 import { Doorbells } from '#common/shm/doorbell';
+import { Random } from '#common/testing/random';
 import { featureSet, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import { queueBytes } from '#common/virtio/layout';
 import { NET_HDR_SIZE } from '#common/virtio/net_header';
 import { Factory, L4virtio, Meta } from '../../proto/gen/services.js';
 import { CONTROL_DEEDS } from './control_deeds.ts';
-import { Random } from './random.ts';
 import type { Order } from './switch_process.ts';
 
 const ENTRIES = 64;

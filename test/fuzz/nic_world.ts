@@ -5,6 +5,7 @@
  *   VLAN 7: recorders 0 and 1, who must lose nothing     VLAN 8: recorder 2 and the NIC
  */
 import { L4Error } from '#common/ipc/errors';
+import { Random } from '#common/testing/random';
 import { Scheduler } from '#common/vnet/scheduler';
 import { SCRATCH_BYTES } from '#common/vnet/virtio_port';
 import { BUFFER } from '#ixl/ixl';
@@ -17,7 +18,6 @@ import { evilFrame } from './evil_datagrams.ts';
 import { MAGIC, numberedFrame } from './good_client.ts';
 import { HookedMemory } from './hooked_memory.ts';
 import { GuardedDma, HostileNic, makeLiar } from './hostile_nic.ts';
-import { Random } from './random.ts';
 import { RECORDER_BYTES, Recorder } from './recorder.ts';
 import { rest } from './rest.ts';
 

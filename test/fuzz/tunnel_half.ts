@@ -1,6 +1,6 @@
 /** Hostile ends of VXLAN ports: programs for `TunnelWorld`, as plain numbers. */
 import fc from 'fast-check';
-import { Random } from './random.ts';
+import { Random } from '#common/testing/random';
 import { TunnelWorld } from './tunnel_world.ts';
 
 export type TunnelStep =

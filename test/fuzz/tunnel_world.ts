@@ -8,6 +8,7 @@
  */
 
 import { Memory } from '#common/memory';
+import type { Random } from '#common/testing/random';
 import { isInside } from '#common/udp/address';
 import { Scheduler } from '#common/vnet/scheduler';
 import type { SourceFrame } from '#common/vnet/source_frame';
@@ -23,7 +24,6 @@ import { VxlanPort } from '../../services/l4vio_switch/vxlan/vxlan_port.ts';
 import { ENDS, type Ends, evilDatagram, evilFrame, evilSender } from './evil_datagrams.ts';
 import { DATAGRAMS_BYTES, FakeDatagrams, type Sent } from './fake_datagrams.ts';
 import { MAGIC, numberedFrame } from './good_client.ts';
-import type { Random } from './random.ts';
 import { RECORDER_BYTES, Recorder } from './recorder.ts';
 import { rest } from './rest.ts';
 

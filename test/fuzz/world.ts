@@ -5,6 +5,7 @@
  * `check` holds after every step, whatever the hostile clients did: see README.md.
  */
 import { DROP_REASONS } from '#common/capture/drop_reasons';
+import { Random } from '#common/testing/random';
 import { VirtioError } from '#common/virtio/errors';
 import { F_INDIRECT_DESC, featureSet, NET_F_MRG_RXBUF } from '#common/virtio/features';
 import { Scheduler } from '#common/vnet/scheduler';
@@ -17,7 +18,6 @@ import { HookedMemory } from './hooked_memory.ts';
 import { HONEST_KINDS, Hostile, KINDS } from './hostile.ts';
 import { BUFFERS, GUARD, PLOT_BYTES, Plot, RW_BASE } from './plot.ts';
 import { FuzzPort } from './port.ts';
-import { Random } from './random.ts';
 import { TARGET_BYTES, TunnelTarget } from './tunnel_target.ts';
 
 /** Ports 0 and 1 are the good ones. */

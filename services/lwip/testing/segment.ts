@@ -20,9 +20,11 @@ export interface Segment {
   readonly flags: number;
   readonly sequence?: number;
   readonly acknowledgement?: number;
+  /** 64 KiB unless given. */
+  readonly window?: number;
 }
 
-/** The whole frame; its window is 64 KiB. */
+/** The whole frame. */
 export function segmentFrame(segment: Segment): Uint8Array {
   const frame = new Uint8Array(TCP_AT + TCP_HEADER);
   const ip = emitEthernet(frame, 0, segment.toMac, segment.fromMac, ETHERTYPE.IPV4);
@@ -33,7 +35,7 @@ export function segmentFrame(segment: Segment): Uint8Array {
   put32(frame, tcp + 4, (segment.sequence ?? 0) >>> 0);
   put32(frame, tcp + 8, (segment.acknowledgement ?? 0) >>> 0);
   put16(frame, tcp + 12, (5 << 12) | segment.flags);
-  put16(frame, tcp + 14, 0xffff);
+  put16(frame, tcp + 14, segment.window ?? 0xffff);
   const pseudo = pseudoSum(segment.fromIp, segment.toIp, IP_PROTOCOL.TCP, TCP_HEADER);
   put16(frame, tcp + 16, finish(pseudo + sumOf(frame, tcp, TCP_HEADER)));
   return frame;
