@@ -2,11 +2,11 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { Random } from '#common/testing/random';
 import { formatIpv4 } from '#common/wire/ipv4';
+import { HostileFrames, SERVER_PORT } from '#common/wire/testing/hostile_frames';
+import { HostilePeers, PEER_PORT, PEERS } from '#common/wire/testing/hostile_peers';
 import { Server } from './server.ts';
 import { Socket } from './socket.ts';
 import { BareNetif } from './testing/bare_netif.ts';
-import { HostileFrames, SERVER_PORT } from './testing/hostile_frames.ts';
-import { HostilePeers, PEER_PORT, PEERS } from './testing/hostile_peers.ts';
 import { UdpSocket } from './udp.ts';
 
 const FRAMES = 40_000;
@@ -33,7 +33,7 @@ it.each([SEED, SEED + 1])(
     const random = new Random(seed);
     let peers: HostilePeers | undefined;
     const room = () => !random.oneIn(50);
-    const bare = new BareNetif({ rxBuffers: 256, room, sent: (_u8, at) => peers?.heard(at) });
+    const bare = new BareNetif({ rxBuffers: 256, room, sent: (u8, at) => peers?.heard(u8, at) });
     const { stack, netif } = bare;
     const target = { mac: netif.mac, ip: netif.ip, ip6: () => bare.ip6() };
     peers = new HostilePeers(stack.memory.u8, target, random);

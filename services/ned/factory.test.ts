@@ -130,13 +130,11 @@ describe('factory', () => {
     await client.client(Meta, entry).release({ task: CLIENT });
     await names.register({ name: 'a' });
     await expect
-      .poll(
-        () =>
-          client
-            .client(Dataspace, entry)
-            .info()
-            .catch((err) => err.code),
-        { timeout: 20_000 },
+      .poll(() =>
+        client
+          .client(Dataspace, entry)
+          .info()
+          .catch((err) => err.code),
       )
       .toBe('IPC_OBJECT_GONE');
     await expect(names.query({ name: 'a' })).rejects.toMatchObject({ errno: 2 });

@@ -6,7 +6,7 @@ import { Command, Dataspace, Factory, Namespace, Parent } from '../../proto/gen/
 import { FakeLab, type FakeProgram, type FakeTask, untilEnded } from './testing/fake_lab.ts';
 
 /** Threads and children take their time on a busy machine. */
-const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 20_000 });
+const eventually = <T>(look: () => T) => expect.poll(look);
 
 const PREAMBLE = 'local L4 = require("L4") local ld = L4.default_loader\n';
 

@@ -9,7 +9,7 @@ let lab: FakeLab;
 afterEach(() => lab[Symbol.asyncDispose]());
 
 /** Threads and children take their time on a busy machine. */
-const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 20_000 });
+const eventually = <T>(look: () => T) => expect.poll(look);
 
 it('a task that is killed while it is being started does not run', async () => {
   let make = () => {};

@@ -5,7 +5,7 @@ import type { l4lab as m } from '../../proto/gen/messages.js';
 import { Factory } from '../../proto/gen/services.js';
 import { FakeLab, type FakeProgram, untilEnded } from './testing/fake_lab.ts';
 
-const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 20_000 });
+const eventually = <T>(look: () => T) => expect.poll(look);
 const PREAMBLE = 'local L4 = require("L4") local ld = L4.default_loader\n';
 
 class RestartLab extends FakeLab {

@@ -35,7 +35,7 @@ async function exchange(from: NetClient, to: NetClient): Promise<void> {
   const frames = Array.from({ length: BATCH }, () => ethernet(-1, 1, { seed: number++, length: 1000 }));
   for (const frame of frames) from.send(frame);
   const ours = () => to.received.filter(({ length }) => length === 1000);
-  await vi.waitFor(() => expect(ours().length).toBe(BATCH), { interval: 0, timeout: 60_000 });
+  await vi.waitFor(() => expect(ours().length).toBe(BATCH), { interval: 0, timeout: 240_000 });
   expect(ours().every((frame, n) => Buffer.compare(frame, frames[n] as Uint8Array) === 0)).toBe(true);
   to.received.length = 0;
   from.received.length = 0;

@@ -102,7 +102,7 @@ export class Pm2Bed implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     Pm2Bed.#open.delete(this);
-    spawnSync(process.execPath, [PM2, 'kill'], { env: this.#env as NodeJS.ProcessEnv, timeout: 20_000 });
+    spawnSync(process.execPath, [PM2, 'kill'], { env: this.#env as NodeJS.ProcessEnv, timeout: 120_000 });
     for (const pid of this.processes()) {
       try {
         process.kill(pid, 'SIGKILL');

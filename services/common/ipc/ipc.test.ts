@@ -115,9 +115,7 @@ describe('Ipc', () => {
   it('call() waits for a server that binds later and says so after a second', async () => {
     const end = createGate();
     const answer = client.client(Namespace, rootCapability(end)).list();
-    await expect
-      .poll(() => waiting, { timeout: 20_000 })
-      .toEqual(["Namespace.list: waiting for a server of channel 'names'"]);
+    await expect.poll(() => waiting).toEqual(["Namespace.list: waiting for a server of channel 'names'"]);
     const gate = await server.serve(end);
     gate.setRoot([bind(Namespace, NAMES)]);
     expect((await answer).names).toEqual(['a', 'b']);

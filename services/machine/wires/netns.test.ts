@@ -50,6 +50,13 @@ describe.skipIf(refusal !== undefined)('in a network namespace', () => {
     });
   });
 
+  it('user: goes on whatever a guest sends, and takes its sockets along', () => {
+    const result = inNetns('hostile') as { accepted: number; opened: number; left: number };
+    expect(result).toMatchObject({ left: 0 });
+    expect(result.accepted).toBeGreaterThan(100);
+    expect(result.opened).toBeGreaterThan(100);
+  });
+
   it('tap: without CAP_NET_ADMIN it names what is missing and what to do', () => {
     expect(inNetns('denied')).toMatchObject({
       message: expect.stringMatching(

@@ -8,7 +8,7 @@ import { l4lab as m } from '../../../proto/gen/messages.js';
 import { Broker, Factory, Meta, Parent } from '../../../proto/gen/services.js';
 import { type FakeComponent, FakeExternalLab, SECRET } from '../testing/fake_components.ts';
 
-const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 20_000 });
+const eventually = <T>(look: () => T) => expect.poll(look);
 const PREAMBLE = 'local L4 = require("L4") local ld = L4.default_loader\n';
 const { END, KILL, RESTART } = m.CommandReply.Kind;
 

@@ -9,7 +9,7 @@ import { Parent } from '../../../proto/gen/services.js';
 import { type FakeComponent, FakeExternalLab } from '../testing/fake_components.ts';
 import { InstanceStore } from './store.ts';
 
-const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 20_000 });
+const eventually = <T>(look: () => T) => expect.poll(look);
 const PREAMBLE = 'local L4 = require("L4") local ld = L4.default_loader\n';
 const { RESTART } = m.CommandReply.Kind;
 

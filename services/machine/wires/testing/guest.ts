@@ -15,7 +15,8 @@ import {
   checkArp,
   emitArpFrame,
 } from '#common/wire/arp';
-import { pseudoSum } from '#common/wire/checksum';
+import { put16 } from '#common/wire/bytes';
+import { finish, pseudoSum, sumOf } from '#common/wire/checksum';
 import { DHCP_OPTION, DHCP_TYPE, type DhcpMessage, decodeDhcp, encodeDhcp } from '#common/wire/dhcp';
 import { dhcpType, u8Option, u32Option } from '#common/wire/dhcp_options';
 import { type DnsMessage, decodeDns, encodeDns } from '#common/wire/dns';
@@ -26,6 +27,7 @@ import {
   emitIpv4,
   IP_PROTOCOL,
   IPV4,
+  IPV4_MF,
   ipv4ChecksumOk,
   ipv4Destination,
   ipv4Source,
@@ -37,7 +39,7 @@ import type { Wire, WireEnd } from '../../wire.ts';
 import type { LogLevel, WireHost } from '../host.ts';
 
 const BROADCAST = new Uint8Array(6).fill(0xff);
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 120_000;
 
 /** An IPv4 packet that arrived, with its checksums checked. */
 export interface Packet {
@@ -154,6 +156,25 @@ export class TestGuest implements WireEnd {
     );
     frame.set(payload, emitIpv4(frame, ip, payload.length, protocol, source, destination, 64, this.#id++));
     this.send(frame);
+  }
+
+  /** A datagram as fragments of `size` bytes of its payload each, a multiple of 8; the last one first. */
+  sendInPieces(destination: number, from: number, to: number, payload: Uint8Array, size: number): void {
+    const datagram = new Uint8Array(UDP.HEADER + payload.length);
+    datagram.set(payload, UDP.HEADER);
+    const pseudo = pseudoSum(this.ip, destination, IP_PROTOCOL.UDP, datagram.length);
+    emitUdp(datagram, 0, from, to, payload.length, pseudo);
+    const id = this.#id++;
+    for (let at = Math.floor((datagram.length - 1) / size) * size; at >= 0; at -= size) {
+      const piece = datagram.subarray(at, at + size);
+      const frame = new Uint8Array(ETH.HEADER + IPV4.HEADER + piece.length);
+      const ip = emitEthernet(frame, 0, this.gateway, this.mac, ETHERTYPE.IPV4);
+      frame.set(piece, emitIpv4(frame, ip, piece.length, IP_PROTOCOL.UDP, this.ip, destination, 64, id));
+      put16(frame, ip + IPV4.FRAGMENT, at / 8 + (at + size < datagram.length ? IPV4_MF : 0));
+      put16(frame, ip + IPV4.CHECKSUM, 0);
+      put16(frame, ip + IPV4.CHECKSUM, finish(sumOf(frame, ip, IPV4.HEADER)));
+      this.send(frame);
+    }
   }
 
   sendUdp(

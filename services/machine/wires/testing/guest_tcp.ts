@@ -10,7 +10,7 @@ import { IP_PROTOCOL } from '#common/wire/ipv4';
 import { checkTcp, emitTcp, TCP, TCP_FLAG, tcpAcknowledgment, tcpSequence } from '#common/wire/tcp';
 import { packetOf, type TestGuest } from './guest.ts';
 
-const TIMEOUT_MS = 25_000;
+const TIMEOUT_MS = 120_000;
 
 export interface TcpAnswer {
   readonly bytes: Buffer;

@@ -20,7 +20,7 @@ export function inNetns(scenario: string, prelude = 'true'): unknown {
     ['-n', '-m', 'sh', '-c', `ip link set lo up && ${script}`, 'sh', ...NODE, scenario],
     {
       encoding: 'utf8',
-      timeout: 25_000,
+      timeout: 240_000,
     },
   );
   if (status !== 0) throw new Error(`scenario ${scenario} ended with ${status}: ${stderr}`);

@@ -10,6 +10,7 @@ import { IP_PROTOCOL, parseIpv4 } from '#common/wire/ipv4';
 import { createWire, parseWire } from '../index.ts';
 import { packetOf, TestGuest, testHost } from './guest.ts';
 import { tcpRequest } from './guest_tcp.ts';
+import { hostile } from './hostile_guest.ts';
 
 const HOST = parseIpv4('10.0.2.2') as number;
 const DNS_SERVER = parseIpv4('10.0.2.3') as number;
@@ -135,6 +136,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<unknown>>> = {
   tapDeleted,
   denied,
   dns,
+  hostile,
 };
 const result = await (SCENARIOS[process.argv[2] ?? ''] as () => Promise<unknown>)();
 process.stdout.write(`${JSON.stringify(result)}\n`);

@@ -15,7 +15,7 @@ import {
 import { emitTcp, TCP_FLAG, tcpChecksumOk } from '#common/wire/tcp';
 import { emitUdp, UDP, udpChecksumOk, udpDestination, udpSource } from '#common/wire/udp';
 import { FlowTable } from './flow_table.ts';
-import { Forwards, FRAGMENT, NO_SUCH_PORT, NOT_FORWARDED } from './forwards.ts';
+import { Forwards, NO_SUCH_PORT, NOT_FORWARDED } from './forwards.ts';
 
 const ip = (text: string) => parseIpv4(text) as number;
 const GUEST = ip('10.0.2.15');
@@ -123,9 +123,6 @@ describe('Forwards', () => {
     const forwards = new Forwards(RULES);
     expect(forwards.match(frame(6, GUEST, 1, HOST, 80, new Uint8Array()), IP, 20)).toBe(NOT_FORWARDED);
     expect(forwards.match(frame(6, GUEST, 1, MIRROR, 81, new Uint8Array()), IP, 20)).toBe(NO_SUCH_PORT);
-    const fragment = frame(17, GUEST, 1, MIRROR, 80, new Uint8Array());
-    put16(fragment, IP + 6, 0x2000);
-    expect(forwards.match(fragment, IP, 20)).toBe(FRAGMENT);
     const short = frame(17, GUEST, 1, MIRROR, 80, new Uint8Array());
     put16(short, IP + 2, 24);
     expect(forwards.match(short, IP, 20)).toBe(NOT_FORWARDED);

@@ -28,8 +28,6 @@ export interface ForwardRule {
 export const NOT_FORWARDED = -1;
 /** To a forwarded address, but to no forwarded port. */
 export const NO_SUCH_PORT = -2;
-/** A fragment of a datagram to a forwarded address: only whole ones can be translated. */
-export const FRAGMENT = -3;
 
 export class Forwards {
   readonly #rules: readonly ForwardRule[];
@@ -58,13 +56,12 @@ export class Forwards {
     return contains(this.#guestIps, address | 0);
   }
 
-  /** Index of the forward that the IPv4 datagram at `ip` (checked, header of `header` bytes) is for, or one of the constants. */
+  /** Index of the forward that the whole IPv4 datagram at `ip` (checked, header of `header` bytes) is for, or one of the constants. */
   match(bytes: Uint8Array, ip: number, header: number): number {
     const address = get32(bytes, ip + IPV4.DESTINATION);
     if (!this.has(address)) return NOT_FORWARDED;
     const protocol = bytes[ip + IPV4.PROTOCOL];
     if (protocol !== IP_PROTOCOL.TCP && protocol !== IP_PROTOCOL.UDP) return NOT_FORWARDED;
-    if (isFragment(bytes, ip)) return FRAGMENT;
     if (ipv4TotalLength(bytes, ip) < header + smallestHeader(protocol)) return NOT_FORWARDED;
     const port = get16(bytes, ip + header + TCP.DESTINATION);
     for (let i = 0; i < this.#rules.length; i++) {

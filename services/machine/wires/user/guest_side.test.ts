@@ -121,12 +121,44 @@ describe('GuestSide.outbound()', () => {
     expect(side.outbound(FRAME, elsewhere)).toBe(PASS);
   });
 
-  it('drops fragments to a forwarded address and says so once', () => {
-    const { memory, side, warnings } = setup();
-    const length = putUdp(memory, MIRROR, 80, () => 4);
-    put16(memory.u8, FRAME + 20, 0x2000);
-    expect([side.outbound(FRAME, length), side.outbound(FRAME, length)]).toEqual([DONE, DONE]);
-    expect(warnings).toEqual([expect.stringMatching(/Cannot forward IP fragments to 10\.0\.2\.100/)]);
+  it('never leaves a fragment, a malformed packet or an unknown protocol to slirp', () => {
+    const { memory, side } = setup();
+    const { u8 } = memory;
+    for (const destination of [MIRROR, DEFAULT_NETWORK.gateway, 0x08080808]) {
+      const length = putUdp(memory, destination, 80, () => 4);
+      for (const fragment of [0x2000, 1]) {
+        put16(u8, FRAME + 20, fragment);
+        expect(side.outbound(FRAME, length)).toBe(DONE);
+      }
+      put16(u8, FRAME + 20, 0);
+      u8[FRAME + 14] = 0x44;
+      expect(side.outbound(FRAME, length)).toBe(DONE);
+      // NC-SI
+      put16(u8, FRAME + 12, 0x88f8);
+      expect(side.outbound(FRAME, length)).toBe(DONE);
+    }
+  });
+
+  it('leaves those packets of IPv6 to slirp that it has an answer to', () => {
+    const { memory, side } = setup();
+    const { u8 } = memory;
+    const verdict = (next: number, type: number, to = 'fec0::2', size = 24) => {
+      emitEthernet(u8, FRAME, new Uint8Array(6), new Uint8Array(6).fill(2), ETHERTYPE.IPV6);
+      const [from, destination] = ['fe80::9', to].map((text) => parseIpv6(text) as Uint8Array);
+      emitIpv6(u8, FRAME + 14, size, next, from as Uint8Array, destination as Uint8Array);
+      u8[FRAME + 54] = type;
+      return side.outbound(FRAME, 54 + size);
+    };
+    for (const own of ['fec0::2', 'fec0::3', 'fe80::2', 'fe80::3']) expect(verdict(58, 128, own)).toBe(PASS);
+    for (const other of ['fec0::4', 'ff02::1', '2001:db8::2']) expect(verdict(58, 128, other)).toBe(DONE);
+    for (const type of [133, 135, 136]) expect(verdict(58, type, 'ff02::2')).toBe(PASS);
+    // Router advertisements, redirects, MLD, errors; and too short to have a type's fields.
+    for (const type of [134, 137, 131, 143, 1]) expect(verdict(58, type)).toBe(DONE);
+    expect(verdict(58, 135, 'ff02::2', 7)).toBe(DONE);
+    expect([verdict(6, 0), verdict(17, 0)]).toEqual([PASS, PASS]);
+    for (const next of [0, 43, 44, 59, 60, 136]) expect(verdict(next, 0)).toBe(DONE);
+    put16(u8, FRAME + 18, 9999);
+    expect(side.outbound(FRAME, 78)).toBe(DONE);
   });
 
   it('answers a ping to a forwarded address up to what a frame of the ring holds, and drops a longer one', () => {

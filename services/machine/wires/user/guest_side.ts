@@ -8,17 +8,14 @@
 
 import type { Memory } from '#common/memory';
 import { ARP_REPLY, ARP_REQUEST, arpTargetIp, checkArp } from '#common/wire/arp';
-import { get16 } from '#common/wire/bytes';
 import { DHCP_SERVER_PORT } from '#common/wire/dhcp';
 import { DNS_PORT } from '#common/wire/dns';
 import { ETH, ETHERTYPE, etherType } from '#common/wire/ethernet';
 import { checkIcmp, ICMP, ICMP_TYPE } from '#common/wire/icmp';
 import {
   checkIpv4,
-  formatIpv4,
   IP_PROTOCOL,
   IPV4,
-  IPV4_OFFSET_MASK,
   ipv4ChecksumOk,
   ipv4Destination,
   ipv4Source,
@@ -32,7 +29,7 @@ import type { WireLease } from '../../wire.ts';
 import { MAX_SLOT_FRAME } from '../frame_ring.ts';
 import type { Clock } from './dhcp_leases.ts';
 import { DhcpServer } from './dhcp_server.ts';
-import { type Forwards, FRAGMENT, NO_SUCH_PORT } from './forwards.ts';
+import { type Forwards, NO_SUCH_PORT } from './forwards.ts';
 import { decodeQuery, encodeServfail, type FixedNames } from './names.ts';
 import type { UserNetwork } from './network.ts';
 import {
@@ -53,6 +50,13 @@ export const DONE = -2;
 /** An ARP reply: give it to slirp, which may have frames waiting for it. */
 export const RESOLVES = -3;
 
+/** Types of ICMPv6 that libslirp has an answer to [RFC 4443, RFC 4861]. */
+const ICMP6_ECHO = 128;
+const ROUTER_SOLICITATION = 133;
+const NEIGHBOUR_SOLICITATION = 135;
+const NEIGHBOUR_ADVERTISEMENT = 136;
+const LINK_LOCAL = Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0);
+
 /** Lines about a guest's frames before the log is spared. */
 const MAX_WARNINGS = 100;
 
@@ -68,6 +72,8 @@ export class GuestSide {
   readonly #network: UserNetwork;
   readonly #dhcp: DhcpServer;
   readonly #names: FixedNames;
+  /** Addresses of libslirp's own. */
+  readonly #pingable: readonly Uint8Array[];
   readonly #forwards: Forwards;
   readonly #replies: ReplySink;
   readonly #warn: (text: string) => void;
@@ -83,6 +89,7 @@ export class GuestSide {
     now: Clock = () => performance.now(),
   ) {
     this.#memory = memory;
+    this.#pingable = [network.gateway6, network.dns6].flatMap((own) => [own, linkLocal(own)]);
     this.#network = network;
     this.#dhcp = new DhcpServer(network, forwards.guestAddresses, now, (text) => this.#once(text));
     this.#names = names;
@@ -102,7 +109,8 @@ export class GuestSide {
     const type = etherType(this.#memory.u8, frame);
     if (type === ETHERTYPE.IPV4) return this.#ipv4(frame, length);
     if (type === ETHERTYPE.ARP) return this.#arp(frame, length);
-    return type === ETHERTYPE.IPV6 ? this.#ipv6(frame, length) : PASS;
+    // libslirp would take NC-SI, a protocol for management controllers, too.
+    return type === ETHERTYPE.IPV6 ? this.#ipv6(frame, length) : DONE;
   }
 
   /** Rewrites a frame (a private copy of the one that `outbound` saw) for slirp. */
@@ -144,13 +152,14 @@ export class GuestSide {
     const { u8 } = this.#memory;
     const ip = frame + ETH.HEADER;
     const header = checkIpv4(u8, ip, length - ETH.HEADER);
-    if (header < 0) return PASS;
+    // Fragments do not come here (`Reassembly`), and must not go to libslirp.
+    if (header < 0 || isFragment(u8, ip)) return DONE;
     const payload = ipv4TotalLength(u8, ip) - header;
     const protocol = u8[ip + IPV4.PROTOCOL];
     const address = ipv4Destination(u8, ip);
-    if (protocol === IP_PROTOCOL.UDP && this.#isDhcp(ip, ip + header, payload, address))
+    if (protocol === IP_PROTOCOL.UDP && this.#isDhcp(ip + header, payload, address))
       return this.#answerDhcp(ip, header, payload);
-    if (protocol === IP_PROTOCOL.UDP && address === this.#network.dns && !isFragment(u8, ip)) {
+    if (protocol === IP_PROTOCOL.UDP && address === this.#network.dns) {
       const udp = ip + header;
       if (this.#dns(frame, udp, checkUdp(u8, udp, payload), UDP4_PAYLOAD, udpReply)) return DONE;
     }
@@ -158,30 +167,23 @@ export class GuestSide {
     if (protocol === IP_PROTOCOL.ICMP) return this.#ping(frame, ip + header, payload, address);
     const match = this.#forwards.match(u8, ip, header);
     if (match === NO_SUCH_PORT) return this.#noSuchPort(frame, ip + header, payload, address);
-    if (match === FRAGMENT) {
-      this.#once(
-        `Cannot forward IP fragments to ${formatIpv4(address)} as only whole datagrams can be translated: they are dropped`,
-      );
-      return DONE;
-    }
     return match >= 0 ? match : PASS;
   }
 
-  /** Everything that libslirp's DHCP server would listen to, fragments too: there must be one server only. */
-  #isDhcp(ip: number, udp: number, length: number, address: number): boolean {
+  /** Everything that libslirp's DHCP server would listen to: there must be one server only. */
+  #isDhcp(udp: number, length: number, address: number): boolean {
     const { u8 } = this.#memory;
     const { network, mask, gateway } = this.#network;
     if (address !== gateway && address !== 0xffffffff && address !== (network | ~mask) >>> 0) return false;
-    const first = (get16(u8, ip + IPV4.FRAGMENT) & IPV4_OFFSET_MASK) === 0;
-    return first && length >= UDP.HEADER && udpDestination(u8, udp) === DHCP_SERVER_PORT;
+    return length >= UDP.HEADER && udpDestination(u8, udp) === DHCP_SERVER_PORT;
   }
 
-  /** Fragments and damaged datagrams are dropped: clients repeat themselves. */
+  /** Damaged datagrams are dropped: clients repeat themselves. */
   #answerDhcp(ip: number, header: number, length: number): number {
     const { u8 } = this.#memory;
     const udp = ip + header;
     const size = checkUdp(u8, udp, length);
-    if (size < 0 || isFragment(u8, ip) || !ipv4ChecksumOk(u8, ip, header)) return DONE;
+    if (size < 0 || !ipv4ChecksumOk(u8, ip, header)) return DONE;
     if (!udpChecksumOk(u8, udp, ipv4Source(u8, ip), ipv4Destination(u8, ip))) return DONE;
     return this.#reply((out) =>
       dhcpReply(u8, udp + UDP.HEADER, size, this.#dhcp, this.#network.gateway, out),
@@ -192,11 +194,30 @@ export class GuestSide {
     const { u8 } = this.#memory;
     const ip = frame + ETH.HEADER;
     const payload = checkIpv6(u8, ip, length - ETH.HEADER);
-    if (payload < 0 || u8[ip + IPV6.NEXT_HEADER] !== IP_PROTOCOL.UDP) return PASS;
-    const { dns6 } = this.#network;
-    for (let i = 0; i < dns6.length; i++) if (u8[ip + IPV6.DESTINATION + i] !== dns6[i]) return PASS;
+    if (payload < 0) return DONE;
+    const next = u8[ip + IPV6.NEXT_HEADER];
+    if (next === IP_PROTOCOL.ICMPV6) return this.#icmpv6(ip, payload);
+    if (next !== IP_PROTOCOL.UDP) return next === IP_PROTOCOL.TCP ? PASS : DONE;
+    if (!sameBytes(u8, ip + IPV6.DESTINATION, this.#network.dns6)) return PASS;
     const udp = ip + IPV6.HEADER;
     return this.#dns(frame, udp, checkUdp(u8, udp, payload), UDP6_PAYLOAD, udpReply6) ? DONE : PASS;
+  }
+
+  /** libslirp answers solicitations and pings of itself. About the rest it complains, in part past our log. */
+  #icmpv6(ip: number, length: number): number {
+    const { u8 } = this.#memory;
+    const to = ip + IPV6.DESTINATION;
+    if (length < ICMP.BODY) return DONE;
+    switch (u8[ip + IPV6.HEADER]) {
+      case ICMP6_ECHO:
+        return this.#pingable.some((own) => sameBytes(u8, to, own)) ? PASS : DONE;
+      case ROUTER_SOLICITATION:
+      case NEIGHBOUR_SOLICITATION:
+      case NEIGHBOUR_ADVERTISEMENT:
+        return PASS;
+      default:
+        return DONE;
+    }
   }
 
   /** True when the datagram at `udp` is done with: a query that fixed names answer. */
@@ -214,7 +235,7 @@ export class GuestSide {
 
   #ping(frame: number, icmp: number, length: number, address: number): number {
     const { u8 } = this.#memory;
-    if (!this.#isOurs(address) || isFragment(u8, frame + ETH.HEADER)) return PASS;
+    if (!this.#isOurs(address)) return PASS;
     if (checkIcmp(u8, icmp, length) !== ICMP_TYPE.ECHO) return PASS;
     // The reply is as long as the request, and a guest's NIC can send longer frames than the ring holds.
     if (ETH.HEADER + IPV4.HEADER + length > MAX_SLOT_FRAME) return DONE;
@@ -286,4 +307,14 @@ export class GuestSide {
       this.#warned.size > MAX_WARNINGS ? `${text} (the last such line: there were ${MAX_WARNINGS})` : text,
     );
   }
+}
+
+/** The address of the same machine on the link. */
+function linkLocal(address: Uint8Array): Uint8Array {
+  return Uint8Array.of(...LINK_LOCAL, ...address.subarray(8));
+}
+
+function sameBytes(u8: Uint8Array, at: number, bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (u8[at + i] !== bytes[i]) return false;
+  return true;
 }

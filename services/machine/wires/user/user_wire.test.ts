@@ -1,5 +1,6 @@
 /** The user wire with a real libslirp in this process; the outside is this machine's loopback only. */
 
+import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -134,6 +135,19 @@ describe('UserWire', () => {
     const send = () => guest.sendUdp(MIRROR, 53_000, 7, Buffer.from('hello'));
     const answer = await guest.exchange('UDP', send, (frame) => udpOf(frame, 53_000, 7));
     expect(Buffer.from(answer).toString()).toBe('echo hello');
+    echo.close();
+  });
+
+  it('puts fragments of its guest together, also for a forward', async () => {
+    const echo = createSocket('udp4');
+    await new Promise<void>((resolve) => echo.bind(0, '127.0.0.1', resolve));
+    start([`10.0.2.100:7=127.0.0.1:${echo.address().port}`]);
+    const bytes = randomBytes(5000);
+    for (const address of [MIRROR, GATEWAY]) {
+      const got = new Promise<Buffer>((resolve) => echo.once('message', resolve));
+      guest.sendInPieces(address, 53_000, address === MIRROR ? 7 : echo.address().port, bytes, 1480);
+      expect((await got).equals(bytes)).toBe(true);
+    }
     echo.close();
   });
 

@@ -20,6 +20,7 @@ import { DONE, GuestSide, PASS, RESOLVES } from './guest_side.ts';
 import { libslirp } from './libslirp.ts';
 import { FixedNames } from './names.ts';
 import { DEFAULT_NETWORK, type UserNetwork } from './network.ts';
+import { Reassembly } from './reassembly.ts';
 import { Slirp } from './slirp.ts';
 
 /** 4 MiB of addresses; only what is used at once is touched. */
@@ -49,6 +50,7 @@ export class UserWire implements Wire {
   readonly #slirp: Slirp;
   readonly #watch: FdWatch;
   readonly #scratch: number;
+  readonly #reassembly: Reassembly;
   #end: WireEnd | undefined;
   #wake: () => void = () => undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -75,6 +77,7 @@ export class UserWire implements Wire {
       warn,
     );
     this.#scratch = host.arena.mapPrivate(MAX_FRAME_FROM_GUEST);
+    this.#reassembly = new Reassembly(host.arena);
     this.#slirp = new Slirp(host.arena, network, {
       frame: (address, length) => this.#stage(address, length),
       notify: () => this.#wakeIfAsleep(),
@@ -90,6 +93,7 @@ export class UserWire implements Wire {
     if (refused === undefined) return;
     this.#slirp.close();
     this.#ring.close();
+    this.#reassembly.close();
     this.#arena.unmap(this.#scratch, MAX_FRAME_FROM_GUEST);
     throw new Error(
       `Cannot use --host-forward ${formatHostForward(refused)} as the host's address and port must be free and allowed: ` +
@@ -111,7 +115,10 @@ export class UserWire implements Wire {
     this.#wake = wake;
   }
 
-  transmit(offset: number, length: number): void {
+  transmit(frame: number, bytes: number): void {
+    const offset = this.#reassembly.whole(frame, bytes);
+    if (offset < 0) return;
+    const { length } = this.#reassembly;
     const verdict = this.#guestSide.outbound(offset, length);
     if (verdict === PASS) this.#slirp.input(offset, length);
     else if (verdict === RESOLVES) this.#resolve(offset, length);
@@ -149,6 +156,7 @@ export class UserWire implements Wire {
     this.#watch.close();
     this.#slirp.close();
     this.#ring.close();
+    this.#reassembly.close();
     this.#arena.unmap(this.#scratch, MAX_FRAME_FROM_GUEST);
   }
 

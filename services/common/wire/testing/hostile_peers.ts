@@ -3,11 +3,11 @@
  * beside the window, acknowledge what was never sent, close their window, tell options at any time, and forget what they have begun.
  */
 import type { Random } from '#common/testing/random';
-import { get16, get32, put16, put32 } from '#common/wire/bytes';
-import { finish, pseudoSum, sumOf } from '#common/wire/checksum';
-import { ETH, ETHERTYPE, emitEthernet, etherType } from '#common/wire/ethernet';
-import { emitIpv4, IP_PROTOCOL, IPV4 } from '#common/wire/ipv4';
-import { TCP, TCP_FLAG } from '#common/wire/tcp';
+import { get16, get32, put16, put32 } from '../bytes.ts';
+import { finish, pseudoSum, sumOf } from '../checksum.ts';
+import { ETH, ETHERTYPE, emitEthernet, etherType } from '../ethernet.ts';
+import { emitIpv4, IP_PROTOCOL, IPV4 } from '../ipv4.ts';
+import { TCP, TCP_FLAG } from '../tcp.ts';
 import { SERVER_PORT, type Target } from './hostile_frames.ts';
 
 const { FIN, SYN, RST, PSH, ACK, URG } = TCP_FLAG;
@@ -40,22 +40,28 @@ interface Peer {
   known: boolean;
 }
 
+export interface PeerOptions {
+  /** Some begin right below 2^32, so that their numbers wrap. Default: true. */
+  readonly wraps?: boolean;
+}
+
 export class HostilePeers {
   readonly #u8: Uint8Array;
   readonly #target: Target;
   readonly #random: Random;
+  readonly #wraps: boolean;
   #peers: Peer[] = [];
   #nextPort = FIRST_PORT;
 
-  constructor(u8: Uint8Array, target: Target, random: Random) {
+  constructor(u8: Uint8Array, target: Target, random: Random, { wraps = true }: PeerOptions = {}) {
+    this.#wraps = wraps;
     this.#u8 = u8;
     this.#target = target;
     this.#random = random;
   }
 
   /** A frame that the interface's host sends: what it says of a connection. */
-  heard(at: number): void {
-    const u8 = this.#u8;
+  heard(u8: Uint8Array, at: number): void {
     const ip = at + ETH.HEADER;
     if (etherType(u8, at) !== ETHERTYPE.IPV4 || u8[ip + IPV4.PROTOCOL] !== IP_PROTOCOL.TCP) return;
     const tcp = ip + IPV4.HEADER;
@@ -66,7 +72,7 @@ export class HostilePeers {
     if ((flags & (SYN | ACK)) === SYN && !peer) {
       peer = {
         ...{ ip: get32(u8, ip + IPV4.DESTINATION), port, to, known: false },
-        ...{ sequence: this.#random.u32(), expected: wrap(sequence + 1) },
+        ...{ sequence: this.#random.u32() >>> 1, expected: wrap(sequence + 1) },
       };
       this.#remember(peer);
     }
@@ -88,7 +94,8 @@ export class HostilePeers {
     if (this.#peers.length < 8 || random.oneIn(40)) {
       const port = this.#nextPort;
       this.#nextPort = port === 0xffff ? FIRST_PORT : port + 1;
-      const sequence = random.oneIn(4) ? 0xffff_ff00 : random.u32();
+      // Half of all numbers are further away than any of these connections gets.
+      const sequence = !this.#wraps ? random.u32() >>> 1 : random.oneIn(4) ? 0xffff_ff00 : random.u32();
       this.#remember({
         ...{ ip: FIRST + random.below(PEERS), port, to: SERVER_PORT, known: false },
         ...{ sequence, expected: 0 },

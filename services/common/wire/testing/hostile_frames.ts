@@ -4,12 +4,12 @@
  * MLD, UDP and TCP. All that follows from the numbers drawn.
  */
 import type { Random } from '#common/testing/random';
-import { ARP } from '#common/wire/arp';
-import { put16, put32 } from '#common/wire/bytes';
-import { finish, pseudoSum6, sumOf } from '#common/wire/checksum';
-import { ETH, ETHERTYPE, emitEthernet } from '#common/wire/ethernet';
-import { emitIpv4, IP_PROTOCOL, IPV4 } from '#common/wire/ipv4';
-import { IPV6 } from '#common/wire/ipv6';
+import { ARP } from '../arp.ts';
+import { put16, put32 } from '../bytes.ts';
+import { finish, pseudoSum6, sumOf } from '../checksum.ts';
+import { ETH, ETHERTYPE, emitEthernet } from '../ethernet.ts';
+import { emitIpv4, IP_PROTOCOL, IPV4 } from '../ipv4.ts';
+import { IPV6 } from '../ipv6.ts';
 
 /** The interface that they are for. */
 export interface Target {
