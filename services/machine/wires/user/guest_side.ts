@@ -113,7 +113,7 @@ export class GuestSide {
     return type === ETHERTYPE.IPV6 ? this.#ipv6(frame, length) : DONE;
   }
 
-  /** Rewrites a frame (a private copy of the one that `outbound` saw) for slirp. */
+  /** Rewrites a frame that `outbound` has seen, the wire's own copy, for slirp. */
   translate(frame: number, index: number): void {
     const { u8 } = this.#memory;
     const ip = frame + ETH.HEADER;

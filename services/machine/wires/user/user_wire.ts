@@ -115,8 +115,11 @@ export class UserWire implements Wire {
     this.#wake = wake;
   }
 
+  /** Looks at a private copy: the bytes are the driver's, who may change them meanwhile, or send them again. */
   transmit(frame: number, bytes: number): void {
-    const offset = this.#reassembly.whole(frame, bytes);
+    if (bytes > MAX_FRAME_FROM_GUEST) return;
+    this.#arena.u8.copyWithin(this.#scratch, frame, frame + bytes);
+    const offset = this.#reassembly.whole(this.#scratch, bytes);
     if (offset < 0) return;
     const { length } = this.#reassembly;
     const verdict = this.#guestSide.outbound(offset, length);
@@ -175,12 +178,9 @@ export class UserWire implements Wire {
     this.#slirp.flush();
   }
 
-  /** A private copy, because the guest's stack may send the same bytes again. */
   #forward(offset: number, length: number, index: number): void {
-    if (length > MAX_FRAME_FROM_GUEST) return;
-    this.#arena.u8.copyWithin(this.#scratch, offset, offset + length);
-    this.#guestSide.translate(this.#scratch, index);
-    this.#slirp.input(this.#scratch, length);
+    this.#guestSide.translate(offset, index);
+    this.#slirp.input(offset, length);
   }
 
   #stage(address: number, length: number): void {
