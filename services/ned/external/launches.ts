@@ -289,13 +289,11 @@ export class Launches implements Starter {
     });
   }
 
-  /** `curl`, `curl-2`, ...: neither another launch's nor another running task's. */
+  /** `curl`, `curl-2`, ...: neither another launch's, nor a running task's or one's that may be started again. */
   #uniqueName(wanted: string): string {
-    const taken = new Set(
-      this.#context.tasks.all
-        .filter((task) => task.running && !this.#adoption.has(task))
-        .map(({ name }) => name),
-    );
+    const running = this.#context.tasks.all.filter((task) => task.running && !this.#adoption.has(task));
+    const launched = [...this.#launches.values()].flatMap(({ tasks }) => tasks);
+    const taken = new Set([...running, ...launched].map(({ name }) => name));
     return freeName(wanted, (name) => taken.has(name) || this.#launches.has(name));
   }
 }

@@ -106,6 +106,25 @@ it('a replica whose function failed does not keep the end of the lab waiting', a
   await broker.control.stopTasks();
 });
 
+it('a replica that comes while an ended one is still being told of does not get its name', async () => {
+  const broker = run(`
+    ld:start({ caps = { svr = ld:new_channel():svr() } }, "rom/slow")
+    ld:start({ caps = { a = function() return L4.Env.log end } }, "rom/p")`);
+  const slow = broker.component('slow');
+  // It is told of ends, and does not answer: nothing stands behind its gate yet.
+  const gate = await (await slow.ipc()).serve(await slow.server('svr'));
+  const nameOf = async (component: FakeComponent) => (await component.record).name;
+  const [first, second] = [broker.component('p'), broker.component('p')];
+  await Promise.all([first.record, second.record]);
+  const early = (await nameOf(first)) === 'p-2' ? first : second;
+  await early.end(0);
+  await eventually(() => stateOf(broker, 'p-2')).toBe('zombie');
+  const names = [await nameOf(broker.component('p'))];
+  gate.setRoot([]);
+  for (let n = 0; n < 2; n++) names.push(await nameOf(broker.component('p')));
+  expect(names.sort()).toEqual(['p-2', 'p-3', 'p-4']);
+});
+
 describe('a component that is about to become what a task has asked for', () => {
   const SCRIPT = `
     ld:start({ caps = { svr = ld:new_channel():svr() } }, "rom/slow")
