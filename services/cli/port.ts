@@ -82,6 +82,12 @@ export async function portAdd(name: string, args: readonly string[], options: Ad
   const program = options.run === undefined ? undefined : programOf(options.run.split(/\s+/), options);
   if (options.wait && !program)
     throw new UsageError('Cannot use --wait as there is nothing to wait for: --run names a program');
+  if (name.includes('=')) {
+    const meant = name.startsWith('name=') ? name.slice('name='.length) : 'NAME';
+    throw new UsageError(
+      `Cannot make a port '${name}' as its name comes first, without '=': l4lab port add ${quoted(meant)} ${args[0] ?? 'vlan=access=7'}`,
+    );
+  }
   return withOne(options, async (one, lab) => {
     const request = { arguments: [`name=${name}`, ...args], ...(program ? { program } : {}) };
     const port = await one.ask((control) => control.addPort(request, program ? START : ANSWER));

@@ -96,6 +96,7 @@ ld:start({ caps = { stats = lan:create(1) }, log = { "stats" } }, "rom/statistic
     const refusals: [string[], RegExp][] = [
       [['port', 'add', 'one'], /Cannot create port 'one' as its name must not be in use/],
       [['port', 'add', 'two', 'vlan=access=4095'], /VLAN access port id '4095': it must be 1..4094/],
+      [['port', 'add', 'name=two', 'vlan=access=4'], /without '=': l4lab port add two vlan=access=4$/m],
       [['port', 'del', 'two'], /Cannot find port 'two' .*it has 'one' \(0\)/],
       [['port', 'link', 'one', 'off'], /must be up or down: current value is 'off'/],
       [['port', 'run', 'one', '--wait', 'rom/curl'], /options must stand before the port/],
