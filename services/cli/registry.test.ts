@@ -14,7 +14,7 @@ import {
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { processesOf, processStart, processUsage } from './processes.ts';
-import { createLab, runningLabs } from './registry.ts';
+import { claimLab, createLab, runningLabs } from './registry.ts';
 import { runBase } from './run_base.ts';
 
 const CAP = { gate: '0'.repeat(32), proof: '' };
@@ -73,6 +73,29 @@ describe('runningLabs()', () => {
     expect(runningLabs((dir, killed) => cleaned.push([dir, killed]))).toEqual([]);
     expect([cleaned, existsSync(lab.dir)]).toEqual([[[lab.dir, 1]], false]);
     expect((await ended)[1]).toBe('SIGKILL');
+  });
+
+  it.each(['in the run base', 'elsewhere'])('lists the lab in L4LAB_BROKER_DIR once: %s', (where) => {
+    const outside = mkdtempSync('/tmp/l4lab-broker-');
+    const dir = join(where === 'elsewhere' ? outside : base, 'broker');
+    vi.stubEnv('L4LAB_BROKER_DIR', dir);
+    try {
+      expect(runningLabs()).toEqual([]);
+      mkdirSync(dir, { mode: 0o700 });
+      const broker = claimLab(dir).publish({ command: ['b.cfg'], lab: CAP, control: CAP, external: true });
+      const lab = create();
+      expect(
+        runningLabs()
+          .map((record) => record.dir)
+          .sort(),
+      ).toEqual([dir, lab.record.dir].sort());
+      broker.release();
+      lab.release();
+      expect([runningLabs(), existsSync(dir)]).toEqual([[], false]);
+    } finally {
+      vi.unstubAllEnvs();
+      rmSync(outside, { recursive: true });
+    }
   });
 
   it('leaves a directory alone that is just being made, and cleans it when it is old', () => {

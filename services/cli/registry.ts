@@ -16,14 +16,14 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { gatePath } from '#common/ipc/ipc';
 import { RUN_DIR_PARTS } from '#common/shm/run_dir';
 import { CLAIMS, hasOwner, ifUnused, isUsed, ownDir, shareDir } from './claims.ts';
 import type { PublishedGate } from './lab_calls.ts';
 import { UsageError } from './problem.ts';
 import { endProcess, processesOf, processStart } from './processes.ts';
-import { runBase } from './run_base.ts';
+import { brokerDir, runBase } from './run_base.ts';
 
 /** What is known of a running lab; `run.json`. */
 export interface LabRecord {
@@ -187,7 +187,10 @@ export function removeLab(record: LabRecord): void {
   rmSync(record.dir, { recursive: true, force: true });
 }
 
-/** All labs that are in use, oldest first (those of one millisecond by their ids). Leftovers of dead ones are cleaned on the way. */
+/**
+ * All labs that are in use, in the run base and in L4LAB_BROKER_DIR, oldest first (those of one millisecond by their ids).
+ * Leftovers of dead ones are cleaned on the way.
+ */
 export function runningLabs(onCleaned: (dir: string, killed: number) => void = () => {}): LabRecord[] {
   const base = runBase();
   const labs: LabRecord[] = [];
@@ -202,6 +205,8 @@ export function runningLabs(onCleaned: (dir: string, killed: number) => void = (
       if (killed !== undefined) onCleaned(dir, killed);
     }
   }
+  const broker = labIn(brokerDir(undefined));
+  if (broker && dirname(broker.dir) !== base) labs.push(broker);
   return labs.sort((a, b) => a.started - b.started || (a.id < b.id ? -1 : 1));
 }
 
