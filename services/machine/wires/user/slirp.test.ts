@@ -18,6 +18,8 @@ function askGateway(version?: number): { frames: number[]; sockets: number } {
   const events = {
     frame: (_: number, length: number) => void frames.push(length),
     notify: () => undefined,
+    opened: () => undefined,
+    closed: () => undefined,
     log: () => undefined,
   };
   const slirp = new Slirp(arena, DEFAULT_NETWORK, events, version);
@@ -46,7 +48,8 @@ describe('Slirp', () => {
 
   it('sleeps without a deadline of its own sockets, but for the router advertisement', () => {
     const arena = new Arena(2 ** 20);
-    const events = { frame: () => undefined, notify: () => undefined, log: () => undefined };
+    const nothing = () => undefined;
+    const events = { frame: nothing, notify: nothing, opened: nothing, closed: nothing, log: nothing };
     const slirp = new Slirp(arena, DEFAULT_NETWORK, events);
     while (slirp.turn(8));
     expect(slirp.prepareSleep()).toBeGreaterThan(1000);

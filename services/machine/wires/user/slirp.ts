@@ -28,6 +28,9 @@ export interface SlirpEvents {
   frame(address: number, length: number): void;
   /** There is something to do: `turn` soon. */
   notify(): void;
+  /** It has opened a socket of the host, or is about to close it. */
+  opened(fd: number): void;
+  closed(fd: number): void;
   log(level: 'warn' | 'error', text: string): void;
 }
 
@@ -229,8 +232,15 @@ export class Slirp {
       PROTO.sendPacket,
     );
     put(SLIRP_CB.GUEST_ERROR, (text: string) => this.#complaints.say(text), PROTO.guestError);
-    put(SLIRP_CB.REGISTER_POLL_FD, () => undefined, PROTO.pollFd);
-    put(SLIRP_CB.UNREGISTER_POLL_FD, (fd: number) => this.#set.forget(fd), PROTO.pollFd);
+    put(SLIRP_CB.REGISTER_POLL_FD, (fd: number) => this.#events.opened(fd), PROTO.pollFd);
+    put(
+      SLIRP_CB.UNREGISTER_POLL_FD,
+      (fd: number) => {
+        this.#set.forget(fd);
+        this.#events.closed(fd);
+      },
+      PROTO.pollFd,
+    );
     put(
       SLIRP_CB.NOTIFY,
       () => {

@@ -17,6 +17,7 @@ import { memcpy } from '../libc.ts';
 import { formatHostForward, type HostForward } from '../options.ts';
 import { type ForwardRule, Forwards } from './forwards.ts';
 import { DONE, GuestSide, PASS, RESOLVES } from './guest_side.ts';
+import { GuestSockets, type SocketBounds } from './guest_sockets.ts';
 import { libslirp } from './libslirp.ts';
 import { FixedNames } from './names.ts';
 import { DEFAULT_NETWORK, type UserNetwork } from './network.ts';
@@ -47,6 +48,7 @@ export class UserWire implements Wire {
   readonly #host: WireHost;
   readonly #ring: FrameRing;
   readonly #guestSide: GuestSide;
+  readonly #sockets: GuestSockets;
   readonly #slirp: Slirp;
   readonly #watch: FdWatch;
   readonly #scratch: number;
@@ -59,7 +61,13 @@ export class UserWire implements Wire {
   #dropsLogged = 0;
   #nextDropsLine = 0;
 
-  constructor(options: UserOptions, host: WireHost, network: UserNetwork = DEFAULT_NETWORK) {
+  /** `bounds` other than the usual ones are for tests. */
+  constructor(
+    options: UserOptions,
+    host: WireHost,
+    network: UserNetwork = DEFAULT_NETWORK,
+    bounds?: SocketBounds,
+  ) {
     // First what can fail, so that nothing is left behind.
     libslirp();
     const names = new FixedNames(options.hosts);
@@ -78,9 +86,12 @@ export class UserWire implements Wire {
     );
     this.#scratch = host.arena.mapPrivate(MAX_FRAME_FROM_GUEST);
     this.#reassembly = new Reassembly(host.arena);
+    this.#sockets = new GuestSockets(host.arena, network, warn, bounds);
     this.#slirp = new Slirp(host.arena, network, {
       frame: (address, length) => this.#stage(address, length),
       notify: () => this.#wakeIfAsleep(),
+      opened: (fd) => this.#sockets.opened(fd),
+      closed: (fd) => this.#sockets.closed(fd),
       log: host.log,
     });
     this.#listen(options.hostForwards ?? []);
@@ -90,7 +101,10 @@ export class UserWire implements Wire {
   /** Throws, with nothing left behind, when a port of the host cannot be had. */
   #listen(forwards: readonly HostForward[]): void {
     const refused = forwards.find((forward) => !this.#slirp.forwardHost(forward));
-    if (refused === undefined) return;
+    if (refused === undefined) {
+      for (const { udp, guestIp, guestPort } of forwards) if (udp) this.#sockets.expect(guestIp, guestPort);
+      return;
+    }
     this.#slirp.close();
     this.#ring.close();
     this.#reassembly.close();
@@ -123,9 +137,8 @@ export class UserWire implements Wire {
     if (offset < 0) return;
     const { length } = this.#reassembly;
     const verdict = this.#guestSide.outbound(offset, length);
-    if (verdict === PASS) this.#slirp.input(offset, length);
-    else if (verdict === RESOLVES) this.#resolve(offset, length);
-    else if (verdict !== DONE) this.#forward(offset, length, verdict);
+    if (verdict === RESOLVES) this.#resolve(offset, length);
+    else if (verdict !== DONE) this.#input(offset, length, verdict);
     this.#wakeIfAsleep();
   }
 
@@ -178,9 +191,11 @@ export class UserWire implements Wire {
     this.#slirp.flush();
   }
 
-  #forward(offset: number, length: number, index: number): void {
-    this.#guestSide.translate(offset, index);
+  #input(offset: number, length: number, verdict: number): void {
+    if (!this.#sockets.begin(offset)) return;
+    if (verdict !== PASS) this.#guestSide.translate(offset, verdict);
     this.#slirp.input(offset, length);
+    this.#sockets.end();
   }
 
   #stage(address: number, length: number): void {
