@@ -14,6 +14,7 @@ type Pointer = number;
 /** The functions of lwIP, with the argument order of its headers. */
 export interface LwipFunctions {
   lwip_init(): void;
+  tcp_init(): void;
   tcp_tmr(): void;
   etharp_tmr(): void;
   ip_reass_tmr(): void;
@@ -83,6 +84,7 @@ const E = 'int8_t';
 /** Result and argument types of each function, in C. */
 const SIGNATURES: Record<keyof LwipFunctions, [string, string[]]> = {
   lwip_init: ['void', []],
+  tcp_init: ['void', []],
   tcp_tmr: ['void', []],
   etharp_tmr: ['void', []],
   ip_reass_tmr: ['void', []],

@@ -12,6 +12,7 @@ import type { Memory } from '#common/memory';
 import { formatIpv4 } from '#common/wire/ipv4';
 import { ActivePcbs } from './active_pcbs.ts';
 import { type Ffi, loadLwip } from './ffi.ts';
+import { drawFirstPort } from './first_port.ts';
 import { collectRarely } from './garbage.ts';
 import { IP_ADDR, PBUF } from './layout.ts';
 import { selfTest } from './self_test.ts';
@@ -132,6 +133,7 @@ export class Stack {
     // lwIP takes its first local port from rand(): unseeded, every process would use the same ones.
     this.ffi.srand(randomBytes(4).readUInt32LE());
     this.ffi.lwip_init();
+    drawFirstPort(this.ffi, memory, this.scratch.stage);
     selfTest(this.ffi, memory, this.scratch.stage);
     this.#randomizeSequence();
     this.callbacks = this.#registerCallbacks();
