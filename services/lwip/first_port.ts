@@ -4,6 +4,9 @@ import { writeIpv4 } from './address.ts';
 import { ERR } from './errors.ts';
 import type { Ffi } from './ffi.ts';
 
+/** Chance alone does not make that many. */
+const MAX_TRIES = 16;
+
 /**
  * Draws again while the number that lwIP has drawn is one that it does not count on from. lwIP 2.1.3 gives local ports from
  * 49152 to 65534 and begins behind a random one; when that is 65535, as it is once in 16,384 starts, the next is 0, so that the
@@ -22,6 +25,3 @@ export function drawFirstPort(ffi: Ffi, memory: Memory & { readonly address: num
     ffi.tcp_init();
   }
 }
-
-/** Chance alone does not make that many. */
-const MAX_TRIES = 16;

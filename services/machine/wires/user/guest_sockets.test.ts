@@ -33,7 +33,7 @@ describe('GuestSockets', () => {
   const make = (connections: number, flows: number, all: number) => {
     lines = [];
     const warn = (text: string) => void lines.push(text);
-    return new GuestSockets(memory, DEFAULT_NETWORK, warn, { connections, flows, all });
+    return new GuestSockets(memory, DEFAULT_NETWORK, warn, { connections, flows, all, accepted: 9 });
   };
 
   /** libslirp sees the packet in `u8`, and opens a socket if it is told to. Returns its descriptor, 0: none; undefined: it does not see it. */
@@ -136,12 +136,18 @@ describe('GuestSockets', () => {
     }
   });
 
-  it('leaves alone what libslirp opens for itself', () => {
+  it('counts who has come in at a host-forward by itself', () => {
     const sockets = make(1, 1, 1);
-    sockets.opened(7);
+    for (let n = 0; n < 9; n++) {
+      expect([n, sockets.mayAccept()]).toEqual([n, true]);
+      sockets.opened(7 + n);
+    }
+    expect([sockets.mayAccept(), sockets.mayAccept()]).toEqual([false, false]);
+    expect(lines).toEqual(['Who connects to a host-forward has to wait as 9 connections are open']);
     udp('10.0.2.15', 1000);
     expect(input(sockets)).toBeGreaterThan(0);
     sockets.closed(7);
+    expect(sockets.mayAccept()).toBe(true);
     udp('10.0.2.15', 1001);
     expect(input(sockets)).toBeUndefined();
   });
@@ -156,7 +162,7 @@ describe('UserWire with a guest that opens more than it may', () => {
   function start(connections: number, flows: number, all: number, hostForwards: string[] = []): void {
     host = testHost();
     const options = { hosts: new Map(), forwards: [], hostForwards: hostForwards.map(parseHostForward) };
-    const bounds = { connections, flows, all };
+    const bounds = { connections, flows, all, accepted: 9 };
     guest = new TestGuest(host, new UserWire(options, host, DEFAULT_NETWORK, bounds));
   }
 

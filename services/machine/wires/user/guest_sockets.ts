@@ -6,7 +6,8 @@
  * slow all others down, and take every descriptor that the machine has for its drivers, too. What a guest has
  * goes on at the bound; what would open another socket is dropped, as by a full link, and may be sent again.
  *
- * A guest is an address here. Guests may invent those, so there is a bound to all together.
+ * A guest is an address here. Guests may invent those, so there is a bound to all together. Who connects to a host-forward
+ * beyond the bound waits in the kernel until others have gone.
  */
 
 import { readFileSync } from 'node:fs';
@@ -27,11 +28,13 @@ export interface SocketBounds {
   readonly flows: number;
   /** Of all guests. */
   readonly all: number;
+  /** Connections that came in at host-forwards. */
+  readonly accepted: number;
 }
 
 /** A turn of libslirp takes 35 us with 64 flows, 0.23 ms with 1024 and 0.8 ms with 4096. */
-const BOUNDS: SocketBounds = { connections: 2048, flows: 1024, all: 4096 };
-/** Part of the process's descriptors that the guests of one wire may have. */
+const BOUNDS: SocketBounds = { connections: 2048, flows: 1024, all: 4096, accepted: 4096 };
+/** Part of the process's descriptors that the guests of one wire may have, and as many who come from outside. */
 const SHARE = 1 / 4;
 
 const OPENING = TCP_FLAG.SYN;
@@ -58,6 +61,8 @@ export class GuestSockets {
   /** By descriptor. */
   readonly #owners = new Map<number, Owner>();
   readonly #tallies = new Map<string, Tally>();
+  readonly #accepted = new Set<number>();
+  #full = false;
   /** UDP ports of guests that have a socket. */
   readonly #flows = new Set<string>();
   /** The packet that libslirp is looking at; -1: none. */
@@ -95,11 +100,23 @@ export class GuestSockets {
     this.#frame = -1;
   }
 
-  /** libslirp has opened a socket: for the frame between `begin` and `end`, or for itself. */
+  /** False: libslirp must not take another connection at a host-forward now. */
+  mayAccept(): boolean {
+    const { accepted } = this.#bounds;
+    const full = this.#accepted.size >= accepted;
+    if (full && !this.#full)
+      this.#refusals.say(`Who connects to a host-forward has to wait as ${accepted} connections are open`);
+    this.#full = full;
+    return !full;
+  }
+
+  /** libslirp has opened a socket: for the frame between `begin` and `end`, or for who has connected to a host-forward. */
   opened(fd: number): void {
-    if (this.#frame < 0) return;
-    const kind = this.#kind(this.#frame);
-    if (kind === undefined) return;
+    const kind = this.#frame < 0 ? undefined : this.#kind(this.#frame);
+    if (kind === undefined) {
+      this.#accepted.add(fd);
+      return;
+    }
     const guest = this.#guest(this.#frame);
     const flow = kind === 'flows' ? this.#flow(this.#frame, guest) : undefined;
     this.#owners.set(fd, { guest, kind, flow });
@@ -111,6 +128,7 @@ export class GuestSockets {
 
   /** libslirp closes a socket. */
   closed(fd: number): void {
+    this.#accepted.delete(fd);
     const owner = this.#owners.get(fd);
     if (owner === undefined) return;
     this.#owners.delete(fd);
@@ -200,5 +218,5 @@ function flowOf(guest: string, port: number): string {
 function boundsHere(): SocketBounds {
   const line = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'));
   const share = Math.floor(line ? Number(line[1]) * SHARE : Number.POSITIVE_INFINITY);
-  return { ...BOUNDS, all: Math.min(BOUNDS.all, share) };
+  return { ...BOUNDS, all: Math.min(BOUNDS.all, share), accepted: Math.min(BOUNDS.accepted, share) };
 }

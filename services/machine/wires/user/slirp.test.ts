@@ -20,6 +20,7 @@ function askGateway(version?: number): { frames: number[]; sockets: number } {
     notify: () => undefined,
     opened: () => undefined,
     closed: () => undefined,
+    mayAccept: () => true,
     log: () => undefined,
   };
   const slirp = new Slirp(arena, DEFAULT_NETWORK, events, version);
@@ -49,7 +50,15 @@ describe('Slirp', () => {
   it('sleeps without a deadline of its own sockets, but for the router advertisement', () => {
     const arena = new Arena(2 ** 20);
     const nothing = () => undefined;
-    const events = { frame: nothing, notify: nothing, opened: nothing, closed: nothing, log: nothing };
+    const mayAccept = () => true;
+    const events = {
+      frame: nothing,
+      notify: nothing,
+      opened: nothing,
+      closed: nothing,
+      mayAccept,
+      log: nothing,
+    };
     const slirp = new Slirp(arena, DEFAULT_NETWORK, events);
     while (slirp.turn(8));
     expect(slirp.prepareSleep()).toBeGreaterThan(1000);

@@ -28,9 +28,11 @@ export interface SlirpEvents {
   frame(address: number, length: number): void;
   /** There is something to do: `turn` soon. */
   notify(): void;
-  /** It has opened a socket of the host, or is about to close it. */
+  /** It has opened a socket of the host (but those of `forwardHost`), or is about to close it. */
   opened(fd: number): void;
   closed(fd: number): void;
+  /** Whether it may take another connection at a host-forward now. */
+  mayAccept(): boolean;
   log(level: 'warn' | 'error', text: string): void;
 }
 
@@ -65,6 +67,9 @@ export class Slirp {
   readonly #timers = new Map<number, Timer>();
   readonly #addPoll: number;
   readonly #getRevents: number;
+  /** Sockets that listen for host-forwards. */
+  readonly #listening = new Set<number>();
+  #forwarding = false;
   #instance = 0;
   #lastTimer = 0;
   /** slirp's wishes may have changed since the last fill. */
@@ -87,7 +92,7 @@ export class Slirp {
     const level = version ?? configVersion(this.#lib.version);
     writeConfig(arena, this.#memory, network, level);
     this.#writeCallbacks(this.#memory + CONFIG_SIZE, level);
-    this.#addPoll = this.#native((fd: number, wanted: number) => this.#set.want(fd, wanted), PROTO.addPoll);
+    this.#addPoll = this.#native((fd: number, wanted: number) => this.#want(fd, wanted), PROTO.addPoll);
     this.#getRevents = this.#native((index: number) => this.#set.ready(index), PROTO.getRevents);
     const at = arena.address + this.#memory;
     this.#instance = Number(this.#lib.create(at, at + CONFIG_SIZE, 0));
@@ -112,8 +117,10 @@ export class Slirp {
     const before = new Set(this.#wished());
     const words = [hostIp, guestIp].map(networkOrder) as [number, number];
     const [host, guest] = words;
-    if (this.#lib.addHostForward(this.#instance, udp ? 1 : 0, host, hostPort, guest, guestPort) !== 0)
-      return false;
+    this.#forwarding = true;
+    const err = this.#lib.addHostForward(this.#instance, udp ? 1 : 0, host, hostPort, guest, guestPort);
+    this.#forwarding = false;
+    if (err !== 0) return false;
     if (!udp) for (const fd of this.#wished()) if (!before.has(fd)) this.#letWait(fd);
     return true;
   }
@@ -123,6 +130,7 @@ export class Slirp {
    * seconds, or resets them. It does not tell the socket's number, but wishes to hear of it.
    */
   #letWait(fd: number): void {
+    this.#listening.add(fd);
     if (listen(fd, BACKLOG) < 0)
       this.#events.log('warn', `Only one connection at a time can wait at a host-forward: ${lastError()}`);
   }
@@ -182,6 +190,12 @@ export class Slirp {
     this.#callbacks.length = 0;
   }
 
+  /** slirp wishes to hear of a descriptor. Of who connects it does not hear while it may not accept: they wait in the kernel. */
+  #want(fd: number, wanted: number): number {
+    const hears = this.#listening.size === 0 || !this.#listening.has(fd) || this.#events.mayAccept();
+    return this.#set.want(fd, hears ? wanted : 0);
+  }
+
   #fill(now: number): void {
     const at = this.#memory + TIMEOUT;
     const { view } = this.#arena;
@@ -232,7 +246,13 @@ export class Slirp {
       PROTO.sendPacket,
     );
     put(SLIRP_CB.GUEST_ERROR, (text: string) => this.#complaints.say(text), PROTO.guestError);
-    put(SLIRP_CB.REGISTER_POLL_FD, (fd: number) => this.#events.opened(fd), PROTO.pollFd);
+    put(
+      SLIRP_CB.REGISTER_POLL_FD,
+      (fd: number) => {
+        if (!this.#forwarding) this.#events.opened(fd);
+      },
+      PROTO.pollFd,
+    );
     put(
       SLIRP_CB.UNREGISTER_POLL_FD,
       (fd: number) => {

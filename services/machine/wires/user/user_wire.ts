@@ -92,6 +92,7 @@ export class UserWire implements Wire {
       notify: () => this.#wakeIfAsleep(),
       opened: (fd) => this.#sockets.opened(fd),
       closed: (fd) => this.#sockets.closed(fd),
+      mayAccept: () => this.#sockets.mayAccept(),
       log: host.log,
     });
     this.#listen(options.hostForwards ?? []);
