@@ -16,6 +16,11 @@ export interface Benchmark {
   run(): Promise<Figure[]>;
 }
 
+/** The one in the middle, the upper of two; 0: there are none. */
+export function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
+}
+
 function digits(value: number): string {
   const magnitude = Math.abs(value);
   return value.toFixed(magnitude >= 100 ? 0 : magnitude >= 10 ? 1 : 2);

@@ -5,6 +5,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { schedYield } from '#common/shm/libc';
 import { NET_HDR_SIZE } from '#common/virtio/net_header';
+import { median } from './figures.ts';
 import { processCpu } from './proc.ts';
 import type { BenchPort, PortShape } from './switch_port.ts';
 
@@ -152,10 +153,6 @@ class Meter {
       ownWait: own.waited,
     };
   }
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 }
 
 /**
