@@ -172,7 +172,7 @@ const FLAT: readonly [string, object][] = [
   ...[16, 64, 256].map((ports): [string, object] => [`unicast, ${ports} ports`, { ports }]),
   ...[16, 128, 1000].map((macs): [string, object] => [`unicast, ${macs} MACs`, { macs }]),
 ];
-/** Switches for each of them, in turns, as one in ten is slower than the others for all of its life. The one in the middle counts. */
+/** Switches for each of them, in turns, as now and then one is slower than the others. The one in the middle counts. */
 const ROUNDS = 3;
 
 async function costs(): Promise<Figure[]> {
