@@ -2,7 +2,7 @@
  * A guest that sends anything to the wire `user`, and a page that another one gets behind it. For network namespaces only.
  *
  * Its sequence numbers do not wrap: libslirp 4.7 mistakes the end of its list of segments for one when they are at 0
- * (services/machine/README.md).
+ * (services/machine/wires/README.md).
  */
 import { createServer } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
