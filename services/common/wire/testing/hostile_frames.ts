@@ -1,5 +1,5 @@
 /**
- * Frames that break every rule they can: right on the outside, so that lwIP looks at them, and wrong somewhere inside. ARP;
+ * Frames that break every rule they can: right on the outside, so that a stack looks at them, and wrong somewhere inside. ARP;
  * IPv4 with options, fragments, ICMP, IGMP, UDP and UDP-Lite; IPv6 with chains of extension headers, neighbour discovery,
  * MLD, UDP and TCP. All that follows from the numbers drawn.
  */

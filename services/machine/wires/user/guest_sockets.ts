@@ -37,20 +37,28 @@ const BOUNDS: SocketBounds = { connections: 2048, flows: 1024, all: 4096, accept
 /** Part of the process's descriptors that the guests of one wire may have, and as many who come from outside. */
 const SHARE = 1 / 4;
 
-const OPENING = TCP_FLAG.SYN;
-const TCP_KIND = TCP_FLAG.SYN | TCP_FLAG.FIN | TCP_FLAG.RST | TCP_FLAG.URG | TCP_FLAG.ACK;
+/** libslirp opens a connection for a segment that has SYN of these, and nothing else. */
+const SEGMENT_KIND = TCP_FLAG.SYN | TCP_FLAG.FIN | TCP_FLAG.RST | TCP_FLAG.URG | TCP_FLAG.ACK;
+const NO_PORT = -1;
 
-interface Tally {
+type Kind = 'connections' | 'flows';
+
+/** An IPv4 address as a signed 32-bit number, which costs no memory, or an IPv6 address as text. */
+type Guest = number | string;
+
+/** What a guest has. */
+interface Holdings {
   connections: number;
   flows: number;
+  /** Its UDP ports that have a socket: libslirp knows them again by these alone. */
+  readonly ports: Set<number>;
 }
 
 /** Whose a socket is. */
 interface Owner {
-  readonly guest: string;
-  readonly kind: keyof Tally;
-  /** Of a UDP port. */
-  readonly flow: string | undefined;
+  readonly guest: Guest;
+  readonly kind: Kind;
+  readonly port: number;
 }
 
 export class GuestSockets {
@@ -60,11 +68,10 @@ export class GuestSockets {
   readonly #refusals: Throttle;
   /** By descriptor. */
   readonly #owners = new Map<number, Owner>();
-  readonly #tallies = new Map<string, Tally>();
+  readonly #guests = new Map<Guest, Holdings>();
+  /** Descriptors of connections that came in at host-forwards. */
   readonly #accepted = new Set<number>();
   #full = false;
-  /** UDP ports of guests that have a socket. */
-  readonly #flows = new Set<string>();
   /** The packet that libslirp is looking at; -1: none. */
   #frame = -1;
 
@@ -82,7 +89,7 @@ export class GuestSockets {
 
   /** A UDP port of a guest that has a socket without ever having sent: a host-forward. Addresses as 32-bit numbers. */
   expect(guestIp: number, port: number): void {
-    this.#flows.add(flowOf(formatIpv4(guestIp), port));
+    this.#holdings(guestIp | 0).ports.add(port);
   }
 
   /**
@@ -118,12 +125,11 @@ export class GuestSockets {
       return;
     }
     const guest = this.#guest(this.#frame);
-    const flow = kind === 'flows' ? this.#flow(this.#frame, guest) : undefined;
-    this.#owners.set(fd, { guest, kind, flow });
-    if (flow !== undefined) this.#flows.add(flow);
-    const tally = this.#tallies.get(guest) ?? { connections: 0, flows: 0 };
-    tally[kind] += 1;
-    this.#tallies.set(guest, tally);
+    const port = this.#udpPort(this.#frame);
+    this.#owners.set(fd, { guest, kind, port });
+    const holdings = this.#holdings(guest);
+    holdings[kind] += 1;
+    if (port !== NO_PORT) holdings.ports.add(port);
   }
 
   /** libslirp closes a socket. */
@@ -132,36 +138,47 @@ export class GuestSockets {
     const owner = this.#owners.get(fd);
     if (owner === undefined) return;
     this.#owners.delete(fd);
-    if (owner.flow !== undefined) this.#flows.delete(owner.flow);
-    const tally = this.#tallies.get(owner.guest) as Tally;
-    tally[owner.kind] -= 1;
-    if (tally.connections === 0 && tally.flows === 0) this.#tallies.delete(owner.guest);
+    const holdings = this.#holdings(owner.guest);
+    holdings[owner.kind] -= 1;
+    holdings.ports.delete(owner.port);
+    if (holdings.connections + holdings.flows + holdings.ports.size === 0) this.#guests.delete(owner.guest);
+  }
+
+  #holdings(guest: Guest): Holdings {
+    let holdings = this.#guests.get(guest);
+    if (holdings === undefined) {
+      holdings = { connections: 0, flows: 0, ports: new Set() };
+      this.#guests.set(guest, holdings);
+    }
+    return holdings;
   }
 
   #isOneTooMany(frame: number): boolean {
     const kind = this.#opens(frame);
     if (kind === undefined) return false;
     const guest = this.#guest(frame);
-    if (kind === 'flows' && this.#flows.has(this.#flow(frame, guest) ?? '')) return false;
-    const bound = this.#bounds[kind];
+    const holdings = this.#guests.get(guest);
+    if (holdings?.ports.has(this.#udpPort(frame))) return false;
+    const { [kind]: own, all } = this.#bounds;
+    const has = holdings?.[kind] ?? 0;
+    if (has < own && this.#owners.size < all) return false;
     const what = kind === 'connections' ? 'TCP connections' : 'UDP ports and pings';
-    if ((this.#tallies.get(guest)?.[kind] ?? 0) >= bound)
-      this.#refusals.say(`Dropped what ${guest} sent to open more as a guest has at most ${bound} ${what}`);
-    else if (this.#owners.size >= this.#bounds.all)
-      this.#refusals.say(
-        `Dropped what ${guest} sent to open more as all guests together have at most ${this.#bounds.all} connections, UDP ports and pings`,
-      );
-    else return false;
+    const rule =
+      has >= own
+        ? `a guest has at most ${own} ${what}`
+        : `all guests together have at most ${all} connections, UDP ports and pings`;
+    const name = typeof guest === 'number' ? formatIpv4(guest >>> 0) : guest;
+    this.#refusals.say(`Dropped what ${name} sent to open more as ${rule}`);
     return true;
   }
 
   /** What libslirp would make of the packet, unless it knows the flow; undefined: no socket. */
-  #opens(frame: number): keyof Tally | undefined {
+  #opens(frame: number): Kind | undefined {
     const kind = this.#kind(frame);
     const { u8 } = this.#memory;
     if (kind === 'connections') {
       const flags = u8[this.#payload(frame) + TCP.FLAGS] as number;
-      return (flags & TCP_KIND) === OPENING ? kind : undefined;
+      return (flags & SEGMENT_KIND) === TCP_FLAG.SYN ? kind : undefined;
     }
     // Its own addresses libslirp answers for.
     if (kind === 'flows' && this.#isPing(frame)) {
@@ -171,7 +188,7 @@ export class GuestSockets {
     return kind;
   }
 
-  #kind(frame: number): keyof Tally | undefined {
+  #kind(frame: number): Kind | undefined {
     const protocol = this.#protocol(frame);
     if (protocol === IP_PROTOCOL.TCP) return 'connections';
     return protocol === IP_PROTOCOL.UDP || this.#isPing(frame) ? 'flows' : undefined;
@@ -198,20 +215,16 @@ export class GuestSockets {
     return ip + (this.#isIpv6(frame) ? IPV6.HEADER : ((this.#memory.u8[ip] as number) & 0xf) * 4);
   }
 
-  #guest(frame: number): string {
+  #guest(frame: number): Guest {
     const { u8 } = this.#memory;
     const ip = frame + ETH.HEADER;
-    return this.#isIpv6(frame) ? formatIpv6(u8, ip + IPV6.SOURCE) : formatIpv4(ipv4Source(u8, ip));
+    return this.#isIpv6(frame) ? formatIpv6(u8, ip + IPV6.SOURCE) : ipv4Source(u8, ip) | 0;
   }
 
-  /** libslirp knows UDP by the guest's address and port alone; pings it does not know again. */
-  #flow(frame: number, guest: string): string | undefined {
-    return this.#isPing(frame) ? undefined : flowOf(guest, udpSource(this.#memory.u8, this.#payload(frame)));
+  #udpPort(frame: number): number {
+    if (this.#protocol(frame) !== IP_PROTOCOL.UDP) return NO_PORT;
+    return udpSource(this.#memory.u8, this.#payload(frame));
   }
-}
-
-function flowOf(guest: string, port: number): string {
-  return `${guest} ${port}`;
 }
 
 /** The bounds, less when this process may have few descriptors. */
