@@ -28,7 +28,7 @@ export interface SlirpEvents {
   frame(address: number, length: number): void;
   /** There is something to do: `turn` soon. */
   notify(): void;
-  /** It has opened a socket of the host (but those of `forwardHost`), or is about to close it. */
+  /** It has opened a socket of the host (of those of `forwardHost` it does not tell), or is about to close it. */
   opened(fd: number): void;
   closed(fd: number): void;
   /** Whether it may take another connection at a host-forward now. */
@@ -69,7 +69,6 @@ export class Slirp {
   readonly #getRevents: number;
   /** Sockets that listen for host-forwards. */
   readonly #listening = new Set<number>();
-  #forwarding = false;
   #instance = 0;
   #lastTimer = 0;
   /** slirp's wishes may have changed since the last fill. */
@@ -117,10 +116,8 @@ export class Slirp {
     const before = new Set(this.#wished());
     const words = [hostIp, guestIp].map(networkOrder) as [number, number];
     const [host, guest] = words;
-    this.#forwarding = true;
-    const err = this.#lib.addHostForward(this.#instance, udp ? 1 : 0, host, hostPort, guest, guestPort);
-    this.#forwarding = false;
-    if (err !== 0) return false;
+    if (this.#lib.addHostForward(this.#instance, udp ? 1 : 0, host, hostPort, guest, guestPort) !== 0)
+      return false;
     if (!udp) for (const fd of this.#wished()) if (!before.has(fd)) this.#letWait(fd);
     return true;
   }
@@ -246,13 +243,7 @@ export class Slirp {
       PROTO.sendPacket,
     );
     put(SLIRP_CB.GUEST_ERROR, (text: string) => this.#complaints.say(text), PROTO.guestError);
-    put(
-      SLIRP_CB.REGISTER_POLL_FD,
-      (fd: number) => {
-        if (!this.#forwarding) this.#events.opened(fd);
-      },
-      PROTO.pollFd,
-    );
+    put(SLIRP_CB.REGISTER_POLL_FD, (fd: number) => this.#events.opened(fd), PROTO.pollFd);
     put(
       SLIRP_CB.UNREGISTER_POLL_FD,
       (fd: number) => {
